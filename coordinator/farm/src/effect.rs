@@ -1,0 +1,184 @@
+//! Everything the farm may ask for. A [`Change`] has to be durable before any
+//! other effect of its batch is performed.
+
+use farmbell_protocol::bounded::{Name, Reason};
+use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, WelcomeAttempt, WelcomeBuilder};
+use farmbell_protocol::id::{
+    AgentId, AttemptId, BuilderId, BuilderIndex, Epoch, JobId, SessionId, SubmissionId,
+};
+use farmbell_protocol::version::CloseCode;
+
+use crate::event::{ConnId, RequestId};
+use crate::record::{AgentRecord, BuilderRecord, Change, JobRecord, TokenRecord};
+
+/// What has to be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    Change(Change),
+    Reply {
+        request: RequestId,
+        reply: Box<Reply>,
+    },
+    Send {
+        conn: ConnId,
+        frame: CoordinatorFrame,
+    },
+    /// Send an offer; the spec is in the store and the driver's cache.
+    Offer {
+        conn: ConnId,
+        builder: BuilderIndex,
+        attempt: AttemptId,
+    },
+    /// Complete the Welcome with address and ticket, send it, open the bulk door.
+    Welcome {
+        conn: ConnId,
+        agent: AgentId,
+        session: SessionId,
+        epoch: Epoch,
+        builders: Vec<WelcomeBuilder>,
+        attempts: Vec<WelcomeAttempt>,
+    },
+    Close {
+        conn: ConnId,
+        code: CloseCode,
+        why: Reason,
+    },
+    /// From now on this agent's bulk connection may deliver for this attempt.
+    Admit {
+        agent: AgentId,
+        attempt: AttemptId,
+    },
+    /// Bytes of this attempt are not taken any more.
+    Dismiss {
+        attempt: AttemptId,
+    },
+    /// A finished generation's manifest is expected with this digest.
+    Expect {
+        attempt: AttemptId,
+        sealed: crate::record::SealedRecord,
+    },
+}
+
+/// The answer to a command, given after the commit of its batch.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Submitted {
+        submission: SubmissionId,
+        jobs: Vec<JobId>,
+        existed: bool,
+    },
+    Plan(Vec<Explanation>),
+    Job(Box<JobRecord>),
+    Explained {
+        job: Box<JobRecord>,
+        explanation: Option<Explanation>,
+    },
+    Overview(Box<Overview>),
+    Tokens(Vec<TokenRecord>),
+    Token(TokenRecord),
+    Agents(Vec<(AgentRecord, bool)>),
+    Builder(Box<BuilderRecord>),
+    Done,
+    Refused(Refused),
+}
+
+/// A command that will not be carried out: the cause, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct Refused {
+    pub code: RefusedCode,
+    pub cause: String,
+    pub fix: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedCode {
+    NotFound,
+    /// It contradicts the present state.
+    Conflict,
+    Invalid,
+    /// A limit of the farm is reached.
+    Limit,
+    /// No known builder could ever do it.
+    Unmatched,
+    /// An operator has to accept a restored store first.
+    Suspect,
+}
+
+/// Why a job waits, builder by builder and in sum. Computed by the function
+/// that dispatches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub architecture: Name,
+    /// One sentence with the numbers.
+    pub summary: String,
+    pub builders: Vec<(BuilderId, Name, Vec<Why>)>,
+}
+
+/// One reason why a builder does not take a job now: a closed set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It could take it at once.
+    Free,
+    WrongArchitecture,
+    WrongVirtualization,
+    NoRecipe,
+    LacksTag(Name),
+    /// The builder takes only jobs that ask for this tag.
+    RestrictedTag(Name),
+    RungTooLow,
+    TooLittleMemory,
+    TooLittleDisk,
+    Excluded,
+    Offline,
+    Unreachable,
+    AgentFrozen,
+    Busy(AttemptId),
+    Dirty,
+    Resetting,
+    Manual,
+    Draining,
+    Disabled,
+    Quarantined,
+    Unfit,
+    FarmSuspect,
+}
+
+/// The farm at one moment after a commit.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    pub epoch: Epoch,
+    pub suspect: bool,
+    pub builders: Vec<BuilderView>,
+    /// Waiting jobs in the order they would start, the first of them.
+    pub queue: Vec<JobRecord>,
+    pub waiting: u64,
+    pub running: Vec<JobRecord>,
+    pub oldest_waiting_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct BuilderView {
+    pub record: BuilderRecord,
+    pub agent: Name,
+    pub link: Link,
+    pub link_since_ms: u64,
+}
+
+/// Whether a builder's agent can be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Link {
+    Online,
+    /// Silent for a while: no new work, nothing lost yet.
+    Unreachable,
+    Offline,
+}
+
+/// Sizes that the farm refuses to exceed.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub queued_jobs: u64,
+    pub tokens: u32,
+    pub agents: u32,
+    pub builders_per_agent: u16,
+}

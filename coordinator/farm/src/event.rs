@@ -1,0 +1,171 @@
+//! Everything that can happen to the farm: a closed set.
+
+use std::sync::Arc;
+
+use farmbell_protocol::agent_to_coordinator::{
+    AgentFrame, Hello, HelloAttempt, HelloBuilder, Join,
+};
+use farmbell_protocol::bounded::{List, Name, Text};
+use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, KeyHash, SubmissionId};
+use farmbell_protocol::spec::{JobSpec, Output};
+
+use crate::record::{Envelope, OperatorMode};
+
+/// One connection of the listener's, live in this process only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// One request that waits for a reply, live in this process only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Who asked: stands in the ledger beside what was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// For example `root`, `kim`, or `token:ci`.
+    pub name: Text<128>,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    // From the HTTP lane.
+    Request {
+        request: RequestId,
+        by: Actor,
+        command: Command,
+    },
+
+    // From the agents' lane.
+    Join {
+        conn: ConnId,
+        key: KeyHash,
+        address: Text<64>,
+        join: Join,
+    },
+    /// A whole Hello, from its first frame to HelloEnd.
+    Hello {
+        conn: ConnId,
+        key: KeyHash,
+        address: Text<64>,
+        hello: Box<Hello>,
+        builders: Vec<HelloBuilder>,
+        attempts: Vec<HelloAttempt>,
+    },
+    /// Any later frame of a welcomed connection.
+    Report {
+        conn: ConnId,
+        frame: AgentFrame,
+    },
+    Closed {
+        conn: ConnId,
+    },
+
+    // From the bulk layer, each after the bytes are durable.
+    /// The attempt's log has all its bytes.
+    LogClosed {
+        attempt: AttemptId,
+        bytes: u64,
+    },
+    /// Manifest and every blob it names are durable.
+    Collected {
+        attempt: AttemptId,
+        outputs: Arc<[Output]>,
+    },
+    /// Bytes of this attempt arrived (told at most every few seconds).
+    Progress {
+        attempt: AttemptId,
+    },
+
+    /// A deadline passed.
+    Wake,
+}
+
+/// What a person or a program asks of the farm.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Submit(Submit),
+    /// Which builders could take these jobs; nothing is accepted.
+    DryRun {
+        jobs: Vec<JobSpec>,
+    },
+    Cancel {
+        job: JobId,
+        why: Text<256>,
+    },
+    /// A new generation of a finished job.
+    Retry {
+        job: JobId,
+    },
+    Explain {
+        job: JobId,
+    },
+    /// Everything the builders page and `farmbell builders` show.
+    Overview,
+    TokenCreate {
+        uses: u32,
+        ttl_ms: u64,
+        envelope: Envelope,
+        secret_hash: [u8; 32],
+    },
+    TokenRevoke {
+        token: u64,
+    },
+    Tokens,
+    Agents,
+    Builder {
+        builder: BuilderId,
+        act: BuilderAct,
+        why: Text<256>,
+    },
+    Agent {
+        agent: AgentId,
+        act: AgentAct,
+        why: Text<256>,
+    },
+    /// After a restored backup: go on although agents know more.
+    AcceptRestore {
+        why: Text<256>,
+    },
+}
+
+/// The jobs of one submit: accepted together or not at all.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    /// The same key from the same owner is the same submission.
+    pub key: Option<Text<128>>,
+    pub jobs: List<JobSpec, 256>,
+    /// Accept jobs that no known builder could ever take.
+    pub allow_unmatched: bool,
+}
+
+/// An operator's act on a builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuilderAct {
+    Set(OperatorMode),
+    /// Reset it although nothing asks for it.
+    Reset,
+    /// Forget it; with `abandon` even while it holds an attempt.
+    Remove {
+        abandon: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentAct {
+    /// Its key is refused from now on and its connections end.
+    Revoke,
+    /// Take a frozen agent back in.
+    Approve,
+    /// Forget it and its builders; refused while one is held.
+    Remove,
+}
+
+/// Names that commands refer to, for whoever parses them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Job(JobId),
+    Submission(SubmissionId),
+    Builder(Name),
+    Agent(Name),
+}

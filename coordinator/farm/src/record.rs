@@ -1,0 +1,408 @@
+//! What must survive the coordinator: the records of the store. This file is
+//! the disk's island: serde is derived here and nowhere else in the farm.
+//!
+//! Records are whole values, written again when they change, keyed by id. The
+//! job that is being worked on carries its live attempt; an attempt that is
+//! over gets a row of its own.
+
+use std::sync::Arc;
+
+use farmbell_protocol::agent_to_coordinator::{Fact, Fitness, ResetScope};
+use farmbell_protocol::bounded::{List, Name, Reason, Text};
+use farmbell_protocol::digest::Digest;
+use farmbell_protocol::id::{
+    AgentId, AttemptId, BootId, BuilderId, CleanNonce, Epoch, JobId, KeyHash, Seq, SessionId,
+    SpoolId, SubmissionId,
+};
+use farmbell_protocol::outcome::{ExitStatus, Outcome, Usage, Verdict};
+use farmbell_protocol::spec::{JobSpec, Output, Rung};
+use farmbell_protocol::time::{Time, Wall};
+use serde::{Deserialize, Serialize};
+
+/// One durable fact. All changes of a batch are one transaction.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Meta(Meta),
+    Submission(SubmissionRecord),
+    Job(Box<JobRecord>),
+    /// Written once, at submit.
+    Spec {
+        job: JobId,
+        spec: Arc<JobSpec>,
+    },
+    /// An attempt that is over.
+    Attempt(Box<AttemptRecord>),
+    /// Written once, with the verdict or the end of the attempt.
+    Artifacts {
+        attempt: AttemptId,
+        outputs: Arc<[Output]>,
+    },
+    Builder(Box<BuilderRecord>),
+    BuilderRemoved(BuilderId),
+    Agent(Box<AgentRecord>),
+    AgentRemoved(AgentId),
+    Token(TokenRecord),
+    /// The event stream that `farmbell events` and the audit show.
+    Ledger(LedgerEntry),
+}
+
+/// The farm's own numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    pub epoch: Epoch,
+    /// The farm's clock when this was written.
+    pub clock: Time,
+    /// No id at or below these is ever given out again.
+    pub job_floor: u64,
+    pub submission_floor: u64,
+    pub agent_floor: u32,
+    pub builder_floor: u32,
+    pub ledger_floor: u64,
+    /// An agent has shown a higher epoch than the store's: nothing is
+    /// assigned until an operator accepts.
+    pub suspect: Option<Epoch>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubmissionRecord {
+    pub id: SubmissionId,
+    pub owner: Name,
+    pub key: Option<Text<128>>,
+    pub jobs: List<JobId, 256>,
+    pub submitted: Wall,
+    pub by: Text<128>,
+}
+
+/// A job, with its live attempt while there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub id: JobId,
+    pub submission: SubmissionId,
+    /// Shown; the whole spec is stored apart.
+    pub name: Text<128>,
+    pub version: Text<128>,
+    pub needs: Needs,
+    pub owner: Name,
+    pub private: bool,
+    pub priority: i32,
+    pub submitted: Time,
+    pub submitted_wall: Wall,
+    pub generation: u16,
+    /// The newest attempt number of this generation, 0 before the first.
+    pub attempt_number: u16,
+    pub attempts_max: u8,
+    pub strikes: u16,
+    pub excluded: List<BuilderId, 32>,
+    pub cancel: Option<CancelWish>,
+    pub state: JobState,
+}
+
+/// What placement asks of a builder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Needs {
+    pub recipe: Name,
+    pub architecture: Name,
+    pub virtualized: bool,
+    pub rung: Rung,
+    pub tags: List<Name, 32>,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobState {
+    Waiting { since: Wall },
+    Live(Box<AttemptRecord>),
+    Done(VerdictRecord),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictRecord {
+    pub verdict: Verdict,
+    /// The one attempt it rests on; none where the farm decided.
+    pub attempt: Option<AttemptId>,
+    pub at: Wall,
+}
+
+/// A durable wish; the attempt stands beside it until its agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelWish {
+    pub by: Text<128>,
+    pub why: Text<256>,
+    pub wished: Wall,
+    /// When the farm stops waiting for the agent.
+    pub deadline: Time,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    pub id: AttemptId,
+    pub builder: BuilderId,
+    pub builder_name: Name,
+    pub agent: AgentId,
+    pub spool: SpoolId,
+    pub stage: Stage,
+    /// Reports up to here are durable.
+    pub acked: Seq,
+    pub assigned: Wall,
+    pub started: Option<Wall>,
+    pub ended: Option<Wall>,
+    pub outcome: Option<Outcome>,
+    pub exit: Option<ExitStatus>,
+    pub usage: Usage,
+    pub sealed: Option<SealedRecord>,
+    /// The log's stored length, once it is closed.
+    pub log_closed: Option<u64>,
+    pub collected: bool,
+    /// Set when the attempt is over.
+    pub end: Option<AttemptEnd>,
+}
+
+/// How far a live attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    Assigned,
+    Accepted,
+    Running,
+    Collecting,
+    /// Sealed: the builder is free, bytes still travel.
+    Finishing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedRecord {
+    pub manifest: Digest,
+    pub manifest_bytes: u64,
+    pub outputs: u32,
+    pub output_bytes: u64,
+    pub log_bytes: u64,
+}
+
+/// Why an attempt is not live any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptEnd {
+    /// The generation's verdict rests on it.
+    Verdict,
+    /// Refused before it started; costs the job nothing.
+    Refused {
+        why: Reason,
+    },
+    /// The builder was to blame or gave it back: the job waits again.
+    Returned {
+        why: Reason,
+    },
+    Lost {
+        why: Reason,
+    },
+    Withdrawn {
+        why: Reason,
+    },
+    Cancelled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuilderRecord {
+    pub id: BuilderId,
+    pub agent: AgentId,
+    pub name: Name,
+    pub offer: BuilderOffer,
+    pub cleanliness: Cleanliness,
+    pub occupation: Occupation,
+    pub mode: OperatorMode,
+    pub mode_why: Text<256>,
+    pub mode_by: Text<128>,
+    pub mode_since: Wall,
+    pub fitness: Fitness,
+    pub fitness_why: Text<512>,
+    pub strikes: u16,
+    /// Reports outside attempts up to here are durable.
+    pub acked: Seq,
+    /// The newest challenge; only its answer proves the builder clean.
+    pub nonce: Option<CleanNonce>,
+    /// The last failed reset, with the script's output.
+    pub trouble: Option<Text<8192>>,
+}
+
+/// What a builder said of itself in its last Hello, within its envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuilderOffer {
+    pub recipes: List<Name, 32>,
+    pub architectures: List<Name, 16>,
+    pub open_tags: List<Name, 32>,
+    pub restricted_tags: List<Name, 32>,
+    pub virtualized: bool,
+    pub rung: Rung,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+    pub reset_scope: ResetScope,
+    pub spool_survives_reset: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cleanliness {
+    Dirty,
+    /// Ordered, with the time by which it must be proved.
+    Resetting {
+        deadline: Time,
+    },
+    Probing {
+        deadline: Time,
+    },
+    Clean,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Occupation {
+    Free,
+    Held { attempt: AttemptId },
+}
+
+/// What the operator wants of a builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OperatorMode {
+    Enabled,
+    /// Reset and watched, but given work only when told.
+    Manual,
+    /// Finishes what it has and takes nothing new.
+    Draining,
+    /// Taken out by the farm itself.
+    Quarantined,
+    Disabled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    pub id: AgentId,
+    pub name: Name,
+    pub key: KeyHash,
+    pub envelope: Envelope,
+    pub standing: AgentStanding,
+    pub standing_why: Text<256>,
+    pub session: SessionId,
+    pub boot: Option<BootId>,
+    pub incarnation: u64,
+    pub spool: Option<SpoolId>,
+    pub software: Name,
+    pub address: Text<64>,
+    pub facts: List<Fact, 64>,
+    pub joined: Wall,
+    pub last_seen: Wall,
+    /// Set while it is silent: when its attempts count as lost.
+    pub lost_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentStanding {
+    Active,
+    /// Nothing new for it until an operator looks.
+    Frozen,
+    Revoked,
+}
+
+/// What a token or an operator granted. An empty list grants everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Builder names, a trailing `*` for any ending.
+    pub names: List<Name, 32>,
+    pub architectures: List<Name, 16>,
+    pub tags: List<Name, 32>,
+    /// `None`: both.
+    pub virtualized: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub id: u64,
+    pub secret_hash: [u8; 32],
+    pub uses: u32,
+    pub used: u32,
+    pub expires: Time,
+    pub expires_wall: Wall,
+    pub envelope: Envelope,
+    pub created_by: Text<128>,
+    pub created: Wall,
+    pub revoked: bool,
+}
+
+/// One line of the farm's history. Numbered without gaps, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    pub seq: u64,
+    pub at: Wall,
+    pub kind: LedgerKind,
+    pub job: Option<JobId>,
+    pub attempt: Option<AttemptId>,
+    pub builder: Option<BuilderId>,
+    pub agent: Option<AgentId>,
+    /// Who did it; empty where the farm did.
+    pub by: Text<128>,
+    /// Why, with the numbers.
+    pub why: Text<1024>,
+}
+
+macro_rules! ledger_kinds {
+    ($($name:ident $text:literal)*) => {
+        /// What happened, in the word that the event stream shows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum LedgerKind { $($name,)* }
+        impl LedgerKind {
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+// Append only: the position is the number on disk.
+ledger_kinds! {
+    Started "coordinator.started"
+    JobSubmitted "job.submitted"
+    JobAssigned "job.assigned"
+    JobRunning "job.running"
+    JobCollecting "job.collecting"
+    JobFinishing "job.finishing"
+    JobVerdict "job.verdict"
+    JobReturned "job.returned"
+    JobCancelWished "job.cancel_wished"
+    JobRetried "job.retried"
+    AttemptLost "attempt.lost"
+    AttemptRefused "attempt.refused"
+    AttemptWithdrawn "attempt.withdrawn"
+    AttemptAdopted "attempt.adopted"
+    StaleReport "attempt.stale_report"
+    BuilderAdded "builder.added"
+    BuilderRemoved "builder.removed"
+    BuilderMode "builder.mode"
+    BuilderResetting "builder.resetting"
+    BuilderResetFailed "builder.reset_failed"
+    BuilderClean "builder.clean"
+    BuilderFitness "builder.fitness"
+    AgentJoined "agent.joined"
+    AgentLinked "agent.linked"
+    AgentUnreachable "agent.unreachable"
+    AgentFrozen "agent.frozen"
+    AgentRevoked "agent.revoked"
+    AgentApproved "agent.approved"
+    AgentRemoved "agent.removed"
+    TokenCreated "token.created"
+    TokenRevoked "token.revoked"
+    TokenRefused "token.refused"
+    IsolationBreach "isolation.breach"
+    RestoreSuspected "restore.suspected"
+    RestoreAccepted "restore.accepted"
+    EventParked "event.parked"
+}
+
+/// Everything a store holds that the farm needs to go on.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub meta: Option<Meta>,
+    /// Only those with a key, or with an unfinished job.
+    pub submissions: Vec<SubmissionRecord>,
+    /// Unfinished ones.
+    pub jobs: Vec<JobRecord>,
+    pub builders: Vec<BuilderRecord>,
+    pub agents: Vec<AgentRecord>,
+    pub tokens: Vec<TokenRecord>,
+}
