@@ -1,1 +1,4 @@
-//! Stub.
+//! What the tests, figures and long runs are made of.
+
+#[cfg(feature = "daemons")]
+pub mod harness;

@@ -1,0 +1,122 @@
+//! The coordinator of a test farm. Owns its configuration and its lives.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::binaries::Binaries;
+use super::cli::{Cli, Said};
+use super::daemon::Daemon;
+use super::events::Events;
+
+/// What a story wants different from a plain coordinator.
+#[derive(Clone, Debug, Default)]
+pub struct CoordinatorPlan {
+    /// Lines of `coordinator.toml` beside those the harness writes.
+    pub settings: String,
+    /// The environment of every life, for example failpoints.
+    pub environment: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+pub struct Coordinator {
+    pub daemon: Daemon,
+    directory: PathBuf,
+    binaries: Binaries,
+    environment: Vec<(String, String)>,
+}
+
+impl Coordinator {
+    /// A coordinator with a fresh state directory, running.
+    ///
+    /// # Panics
+    /// If its files cannot be written or it does not come up.
+    #[must_use]
+    pub fn start(binaries: &Binaries, directory: &Path, plan: &CoordinatorPlan) -> Self {
+        std::fs::create_dir_all(directory).expect("a directory can be made");
+        let mut coordinator = Self {
+            daemon: Daemon::new("coordinator", directory),
+            directory: directory.to_owned(),
+            binaries: binaries.clone(),
+            environment: plan.environment.clone(),
+        };
+        coordinator.write_configuration(&plan.settings);
+        Said::by(coordinator.program("init")).succeeds();
+        coordinator.restart();
+        coordinator
+    }
+
+    /// Starts the next life on the same state.
+    pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// Starts the next life with these variables beside the plan's.
+    pub fn restart_with(&mut self, variables: &[(&str, &str)]) {
+        let mut serve = self.program("serve");
+        serve.envs(variables.iter().copied());
+        self.daemon.start(serve);
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        self.daemon.kill();
+    }
+
+    #[must_use]
+    pub fn cli(&self) -> Cli {
+        Cli::new(self.binaries.cli(), self.state().join("farmbell.sock"))
+    }
+
+    /// The event stream from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::follow(
+            self.cli()
+                .command(&["--output", "ndjson", "events", "-f", "--tail", "0"]),
+        )
+    }
+
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Where a name of its addresses file points.
+    ///
+    /// # Panics
+    /// If the coordinator wrote no such address.
+    #[must_use]
+    pub fn address(&self, name: &str) -> std::net::SocketAddr {
+        let path = self.state().join("addresses.json");
+        let bytes = std::fs::read(&path).expect("a running coordinator wrote its addresses");
+        let all: serde_json::Value = serde_json::from_slice(&bytes).expect("it is JSON");
+        all[name]
+            .as_str()
+            .and_then(|address| address.parse().ok())
+            .unwrap_or_else(|| panic!("no address {name:?} in {all}"))
+    }
+
+    /// The coordinator's program with a subcommand, for the caller to start.
+    #[must_use]
+    pub fn program(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(self.binaries.coordinator());
+        command
+            .arg(subcommand)
+            .arg("--config")
+            .arg(self.configuration())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("coordinator.toml")
+    }
+
+    fn write_configuration(&self, settings: &str) {
+        let text = format!(
+            "state = {:?}\ncontrol = \"127.0.0.1:0\"\nbulk = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n{settings}",
+            self.state()
+        );
+        std::fs::write(self.configuration(), text).expect("a configuration can be written");
+    }
+}
