@@ -91,7 +91,7 @@ pub struct WelcomeEnd {}
 pub struct Offer {
     pub builder: BuilderIndex,
     pub attempt: AttemptId,
-    pub spec: JobSpec,
+    pub spec: Box<JobSpec>,
 }
 
 /// End the attempt: TERM, grace, KILL. Its log is still wanted.

@@ -148,7 +148,7 @@ impl ChunkListBuilder {
     /// Adds the next chunk; all but the last have [`CHUNK_BYTES`] bytes.
     pub fn push(&mut self, chunk: &[u8]) {
         debug_assert!(
-            self.length % CHUNK_BYTES == 0,
+            self.length.is_multiple_of(CHUNK_BYTES),
             "only the last chunk may be short"
         );
         let index = self.nodes.len() as u64;

@@ -124,7 +124,8 @@ fn letters_of(number: u64) -> [u8; ID_LETTERS] {
     let mut shift = ID_BITS;
     for letter in &mut out {
         shift -= 5;
-        *letter = LETTERS[usize::from((spread >> shift) as u8 & 31)];
+        let digit = usize::try_from(spread >> shift & 31).expect("five bits fit any usize");
+        *letter = LETTERS[digit];
     }
     out
 }

@@ -142,12 +142,16 @@ impl FileName {
     /// If any component is not plain.
     pub fn new(name: impl Into<String>) -> Result<Self, FileNameError> {
         let name = name.into();
-        match wrong_with(&name) {
-            Some(why) => Err(FileNameError {
-                name: name.chars().take(80).collect(),
-                why,
-            }),
-            None => Ok(Self(Text::new(name).expect("wrong_with checks the length"))),
+        let refused = |name: &str, why| FileNameError {
+            name: name.chars().take(80).collect(),
+            why,
+        };
+        if let Some(why) = wrong_with(&name) {
+            return Err(refused(&name, why));
+        }
+        match Text::new(name) {
+            Ok(text) => Ok(Self(text)),
+            Err(_) => Err(refused("", TOO_LONG)),
         }
     }
 
@@ -157,12 +161,14 @@ impl FileName {
     }
 }
 
+const TOO_LONG: &str = "it has more than 512 bytes";
+
 fn wrong_with(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("it is empty");
     }
     if name.len() > 512 {
-        return Some("it has more than 512 bytes");
+        return Some(TOO_LONG);
     }
     if name.starts_with('/') {
         return Some("it is absolute");
