@@ -129,13 +129,20 @@ pub enum Why {
     RungTooLow,
     TooLittleMemory,
     TooLittleDisk,
+    /// It failed this job lately.
     Excluded,
+    /// It refused work lately.
+    Resting,
     Offline,
     Unreachable,
     AgentFrozen,
     Busy(AttemptId),
     Dirty,
     Resetting,
+    /// Its reset failed and is tried again later.
+    ResetFailing,
+    /// Its reset would destroy outputs that still travel.
+    AwaitsUpload,
     Manual,
     Draining,
     Disabled,
@@ -172,13 +179,4 @@ pub enum Link {
     /// Silent for a while: no new work, nothing lost yet.
     Unreachable,
     Offline,
-}
-
-/// Sizes that the farm refuses to exceed.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub queued_jobs: u64,
-    pub tokens: u32,
-    pub agents: u32,
-    pub builders_per_agent: u16,
 }

@@ -9,7 +9,7 @@ use farmbell_protocol::bounded::{List, Name, Text};
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, KeyHash, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
 
-use crate::record::{Envelope, OperatorMode};
+use crate::record::{Envelope, JobRecord, OperatorMode};
 
 /// One connection of the listener's, live in this process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,12 @@ pub enum Event {
     Closed {
         conn: ConnId,
     },
+    /// A report of this agent's brought the process down and was set aside:
+    /// nothing new for the agent until an operator looks.
+    Parked {
+        key: KeyHash,
+        what: Text<256>,
+    },
 
     // From the bulk layer, each after the bytes are durable.
     /// The attempt's log has all its bytes.
@@ -93,9 +99,11 @@ pub enum Command {
         job: JobId,
         why: Text<256>,
     },
-    /// A new generation of a finished job.
+    /// A new generation of a finished job. The core knows unfinished jobs
+    /// only, so whoever asks brings the record from the store; a stale one is
+    /// refused.
     Retry {
-        job: JobId,
+        job: Box<JobRecord>,
     },
     Explain {
         job: JobId,
@@ -106,6 +114,7 @@ pub enum Command {
         uses: u32,
         ttl_ms: u64,
         envelope: Envelope,
+        /// BLAKE3 of the secret's 16 bytes.
         secret_hash: [u8; 32],
     },
     TokenRevoke {

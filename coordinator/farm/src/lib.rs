@@ -4,6 +4,9 @@
 pub mod effect;
 pub mod event;
 pub mod record;
+mod settings;
+
+pub use settings::{Limits, Settings};
 
 use effect::Effect;
 use event::Event;
@@ -15,17 +18,6 @@ use record::Snapshot;
 #[derive(Debug)]
 pub struct Farm {
     epoch: Epoch,
-}
-
-/// Policies and limits, fixed for the life of a process.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub limits: effect::Limits,
-    pub lost_after: std::time::Duration,
-    pub cancel_after: std::time::Duration,
-    pub reset_after: std::time::Duration,
-    pub upload_after: std::time::Duration,
-    pub attempts_max: u8,
 }
 
 impl Farm {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 /// One durable fact. All changes of a batch are one transaction.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// Of several in one transaction the last one counts.
     Meta(Meta),
     Submission(SubmissionRecord),
     Job(Box<JobRecord>),
@@ -32,7 +33,8 @@ pub enum Change {
     },
     /// An attempt that is over.
     Attempt(Box<AttemptRecord>),
-    /// Written once, with the verdict or the end of the attempt.
+    /// Written once, when all of them are durable; published only if the
+    /// generation's verdict comes to rest on this attempt.
     Artifacts {
         attempt: AttemptId,
         outputs: Arc<[Output]>,
@@ -61,6 +63,14 @@ pub struct Meta {
     /// An agent has shown a higher epoch than the store's: nothing is
     /// assigned until an operator accepts.
     pub suspect: Option<Epoch>,
+    /// The highest job number that any agent has shown: known work of a
+    /// store that was restored from a backup.
+    pub job_seen: u64,
+    /// The farm's clock at the start of this process.
+    pub started: Time,
+    /// Since when starts have followed each other too quickly for deadlines
+    /// to be given grace again and again.
+    pub grace_from: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,11 +101,25 @@ pub struct JobRecord {
     /// The newest attempt number of this generation, 0 before the first.
     pub attempt_number: u16,
     pub attempts_max: u8,
+    /// Numbers that did not count as attempts: refused, withdrawn, or void
+    /// before the builder had accepted them.
+    pub refunded: u16,
     pub strikes: u16,
+    /// Whether `priority` was set by hand and is not to be computed again.
+    pub priority_frozen: bool,
+    /// Waiting, but not to be started until it is resumed.
+    pub suspended: bool,
+    /// Builders that failed it lately and are passed over for a while.
     pub excluded: List<BuilderId, 32>,
     pub cancel: Option<CancelWish>,
+    /// Attempts that fell silent and may come back, until a later one runs.
+    pub lost: List<AttemptRecord, LOST_MAX>,
     pub state: JobState,
 }
+
+/// Silent attempts of one generation that are kept for adoption: more than a
+/// generation may have attempts by default.
+pub const LOST_MAX: usize = 8;
 
 /// What placement asks of a builder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -154,6 +178,9 @@ pub struct AttemptRecord {
     /// The log's stored length, once it is closed.
     pub log_closed: Option<u64>,
     pub collected: bool,
+    /// When the farm stops waiting for bytes of sealed outputs; moved on by
+    /// progress.
+    pub upload_deadline: Option<Time>,
     /// Set when the attempt is over.
     pub end: Option<AttemptEnd>,
 }
@@ -212,6 +239,8 @@ pub struct BuilderRecord {
     pub mode_why: Text<256>,
     pub mode_by: Text<128>,
     pub mode_since: Wall,
+    /// When a draining builder's attempt is taken from it; none: never.
+    pub drain_deadline: Option<Time>,
     pub fitness: Fitness,
     pub fitness_why: Text<512>,
     pub strikes: u16,
@@ -219,6 +248,8 @@ pub struct BuilderRecord {
     pub acked: Seq,
     /// The newest challenge; only its answer proves the builder clean.
     pub nonce: Option<CleanNonce>,
+    /// When a failed reset is tried again.
+    pub reset_retry: Option<Time>,
     /// The last failed reset, with the script's output.
     pub trouble: Option<Text<8192>>,
 }

@@ -1,0 +1,60 @@
+//! What an operator may set about the farm's policy. Owns the defaults and
+//! their reasons; fixed for the life of a process.
+
+use std::time::Duration;
+
+/// Policies and limits.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub limits: Limits,
+    /// Silence after which an agent's attempts count as lost. Gentle: a
+    /// reboot of a switch must not cost a build.
+    pub lost_after: Duration,
+    /// How long a cancelled attempt's agent may take to answer. More than the
+    /// grace between TERM and KILL.
+    pub cancel_after: Duration,
+    /// How long a reset and its probe may take.
+    pub reset_after: Duration,
+    /// How long sealed outputs may travel without a byte arriving.
+    pub upload_after: Duration,
+    /// How long an offer may stay unanswered on a live session.
+    pub accept_after: Duration,
+    /// Attempts of a generation where the job says nothing.
+    pub attempts_max: u8,
+}
+
+/// Sizes that the farm refuses to exceed.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Unfinished jobs. At 600 bytes each, a million are 600 MB at most.
+    pub queued_jobs: u64,
+    /// Join tokens that can still be used.
+    pub tokens: u32,
+    pub agents: u32,
+    pub builders_per_agent: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            lost_after: Duration::from_secs(5 * 60),
+            cancel_after: Duration::from_secs(3 * 60),
+            reset_after: Duration::from_secs(10 * 60),
+            upload_after: Duration::from_secs(10 * 60),
+            accept_after: Duration::from_secs(2 * 60),
+            attempts_max: 3,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            queued_jobs: 2_000_000,
+            tokens: 10_000,
+            agents: 100_000,
+            builders_per_agent: 1024,
+        }
+    }
+}
