@@ -1,1 +1,3 @@
-//! Stub.
+//! The agent: performs a builder brain's effects on a host.
+
+pub mod mask;
