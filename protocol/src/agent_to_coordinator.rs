@@ -28,7 +28,7 @@ crate::frames! {
         0x0111 Refused max 2048, critical;
         0x0112 Started max 256, critical;
         0x0113 Ended max 2048, critical;
-        0x0114 Sealed max 512, critical;
+        0x0114 Sealed max 2048, critical;
         0x0115 OutputsLost max 2048, critical;
         0x0120 ResetStarted max 256, critical;
         0x0121 ResetFailed max 16384, critical;
@@ -213,6 +213,9 @@ pub struct Sealed {
     pub output_bytes: u64,
     /// The log's final length.
     pub log_bytes: u64,
+    /// Set where gathering found the job at fault (a declared output missing,
+    /// a hostile file name): replaces the outcome that `Ended` brought.
+    pub outcome: Option<Outcome>,
 }
 
 /// Sealed outputs cannot be delivered any more.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent_to_coordinator::{
     AgentFrame, AttemptPhase, Fitness, Refusal, ResetScope, ResetStage, ScriptFailure,
 };
-use crate::bounded::{Blob, List, Name, Reason};
+use crate::bounded::{Blob, List, Name, Reason, Text};
 use crate::coordinator_to_agent::Standing;
 use crate::digest::Digest;
 use crate::id::{AttemptId, BuilderIndex, CleanNonce, Seq};
@@ -125,6 +125,24 @@ pub struct EndReport {
     pub usage: Usage,
 }
 
+impl EndReport {
+    /// An end that nobody measured.
+    #[must_use]
+    pub fn unseen(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            exit: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Ended by an order before anything of it ran.
+    #[must_use]
+    pub fn aborted() -> Self {
+        Self::unseen(Outcome::Aborted)
+    }
+}
+
 /// Outputs out of the build's reach, fsynced and hashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealReport {
@@ -166,18 +184,23 @@ pub enum Effect {
         spec: Box<JobSpec>,
     },
     /// End the process tree: TERM, after `grace` KILL. Answered `Ended` or
-    /// `Unkillable`. A second one with a shorter grace escalates.
+    /// `Unkillable`; where the recipe does not run yet, by `NotStarted`. A
+    /// second one with a shorter grace escalates.
     Stop { attempt: AttemptId, grace: Duration },
-    /// Gather, fsync and hash the outputs. Answered `Sealed`.
+    /// Gather, fsync and hash the outputs; nothing at all where nothing ran.
+    /// Answered `Sealed`, or `OutputsLost` where it cannot be done.
     Seal { attempt: AttemptId },
     /// Send log and outputs until `Release`; resumed by the driver itself on
     /// each session while the attempt is [`AttemptPhase::Sealed`], the log also
     /// while it is running.
     Upload { attempt: AttemptId },
-    /// Drop the attempt's directory and stop its transfers.
+    /// Drop the attempt's directory, if there is one, and stop its transfers.
     Release { attempt: AttemptId },
     /// Run the reset script and the probe. Answered `ResetEnded`.
     Reset { nonce: CleanNonce },
+    /// The reset was the reboot this host has just come back from: run the
+    /// probe alone. Answered `ResetEnded`.
+    Probe { nonce: CleanNonce },
 }
 
 /// What must survive the agent: replayed in order at its next start.
@@ -216,24 +239,61 @@ pub enum Record {
     Released {
         attempt: AttemptId,
     },
-    /// The coordinator has the attempt's reports up to here.
-    Acked {
-        attempt: AttemptId,
-        seq: Seq,
-    },
     /// A report outside attempts: kept until acknowledged.
     BuilderReport {
         seq: Seq,
-        frame: Vec<u8>,
+        report: BuilderReport,
     },
+    /// Numbers up to here are used and need not be repeated.
     BuilderAcked {
         seq: Seq,
     },
+    /// Set apart from a report: by a reboot, or when a spool is rewritten.
+    Cleanliness(Cleanliness),
+    /// A process tree could not be proved empty: ends with a reboot.
+    OutOfService {
+        why: Reason,
+    },
+}
+
+/// What a builder reports outside its attempts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BuilderReport {
     ResetStarted {
         nonce: CleanNonce,
     },
-    OutOfService {
-        why: Reason,
+    ResetFailed {
+        nonce: CleanNonce,
+        stage: ResetStage,
+        failure: ScriptFailure,
+        stdout: Blob<4096>,
+        stderr: Blob<4096>,
+    },
+    Clean {
+        nonce: CleanNonce,
+        reset_ms: u64,
+        probe_ms: u64,
+    },
+    Condition {
+        fitness: Fitness,
+        why: Text<512>,
+    },
+}
+
+/// What a builder remembers about being clean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cleanliness {
+    Dirty,
+    Resetting {
+        nonce: CleanNonce,
+    },
+    /// The reset asked for by this nonce failed.
+    Failed {
+        nonce: CleanNonce,
+    },
+    /// Proved in answer to this nonce, and nothing has run since.
+    Clean {
+        nonce: CleanNonce,
     },
 }
 

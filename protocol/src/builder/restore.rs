@@ -1,0 +1,178 @@
+//! From the spool to the state, and from the state to what the host really
+//! has. Owns the fold over records (the only place where state that must
+//! survive is changed) and the reconciliation after a restart.
+
+use super::attempt::{Attempt, Phase, Stopping};
+use super::event::{BuilderReport, Cleanliness, Effect, EndReport, HostView, Record, Survivor};
+use super::{Builder, reports};
+use crate::agent_to_coordinator::{AgentFrame, AttemptPhase};
+use crate::bounded::Reason;
+use crate::id::{AttemptId, Seq};
+use crate::outcome::Outcome;
+
+impl Builder {
+    /// Takes one record in. What it reports comes back, as it is said to the
+    /// live session.
+    pub(super) fn fold(&mut self, record: Record) -> Option<AgentFrame> {
+        match record {
+            Record::Accepted { attempt, .. } => {
+                self.cleanliness = Cleanliness::Dirty;
+                self.fold_attempt(attempt, record)
+            }
+            Record::Started { attempt }
+            | Record::Stopping { attempt, .. }
+            | Record::Ended { attempt, .. }
+            | Record::Sealed { attempt, .. }
+            | Record::OutputsLost { attempt, .. }
+            | Record::Refused { attempt, .. } => self.fold_attempt(attempt, record),
+            Record::Released { attempt } => {
+                self.attempts.remove(&attempt);
+                None
+            }
+            Record::BuilderReport { seq, report } => self.fold_report(seq, report),
+            Record::BuilderAcked { seq } => {
+                self.reports.acknowledge(seq);
+                None
+            }
+            Record::Cleanliness(cleanliness) => {
+                self.cleanliness = cleanliness;
+                None
+            }
+            Record::OutOfService { why } => {
+                self.out_of_service = Some(why);
+                None
+            }
+        }
+    }
+
+    fn fold_attempt(&mut self, attempt: AttemptId, record: Record) -> Option<AgentFrame> {
+        self.attempts
+            .entry(attempt)
+            .or_insert_with(|| Attempt::new(attempt))
+            .push(record)
+    }
+
+    fn fold_report(&mut self, seq: Seq, report: BuilderReport) -> Option<AgentFrame> {
+        match &report {
+            BuilderReport::ResetStarted { nonce } => {
+                self.cleanliness = Cleanliness::Resetting { nonce: *nonce };
+            }
+            BuilderReport::ResetFailed { nonce, .. } => {
+                self.cleanliness = Cleanliness::Failed { nonce: *nonce };
+            }
+            BuilderReport::Clean { nonce, .. } => {
+                self.cleanliness = Cleanliness::Clean { nonce: *nonce };
+            }
+            BuilderReport::Condition { .. } => {}
+        }
+        let frame = self.link.map(|index| reports::frame(index, seq, &report));
+        self.reports.push(seq, report);
+        frame
+    }
+
+    /// Compares what the records say with what the host has, and takes up
+    /// every thread where it lies.
+    pub(super) fn reconcile(&mut self, host: &HostView) {
+        if host.rebooted {
+            // A reboot ends whatever could not be killed, and what ran since
+            // the proof is unknown.
+            self.out_of_service = None;
+            if matches!(self.cleanliness, Cleanliness::Clean { .. }) {
+                self.record(Record::Cleanliness(Cleanliness::Dirty));
+            }
+        }
+        if let Cleanliness::Resetting { nonce } = self.cleanliness {
+            self.resume_reset(nonce, host.rebooted);
+        }
+        let held: Vec<AttemptId> = self.attempts.keys().copied().collect();
+        for attempt in held {
+            let found = host.survivors.iter().find(|s| s.attempt == attempt);
+            self.take_up(attempt, found, host.rebooted);
+        }
+        for found in &host.survivors {
+            if !self.attempts.contains_key(&found.attempt) {
+                self.clear_stray(found, host.rebooted);
+            }
+        }
+    }
+
+    fn take_up(&mut self, attempt: AttemptId, found: Option<&Survivor>, rebooted: bool) {
+        let running = found.is_some_and(|found| found.running) && !rebooted;
+        let end = found.and_then(|found| found.end.clone());
+        let Some(held) = self.attempts.get(&attempt) else {
+            return;
+        };
+        match held.phase() {
+            Phase::Accepted => {
+                let began = found.is_some_and(|found| found.phase != AttemptPhase::Accepted);
+                if running || end.is_some() || began {
+                    self.record(Record::Started { attempt });
+                    self.take_up_run(attempt, running, end, rebooted);
+                } else {
+                    self.begin_again(attempt);
+                }
+            }
+            Phase::Running => self.take_up_run(attempt, running, end, rebooted),
+            Phase::Ended => match held.stopping() {
+                Stopping::Abandoned => self.release(attempt),
+                Stopping::No | Stopping::Aborted => self.effects.push(Effect::Seal { attempt }),
+            },
+            Phase::Sealed => self.effects.push(Effect::Upload { attempt }),
+            Phase::Refused | Phase::OutputsLost => {}
+        }
+    }
+
+    /// It was accepted and nothing of it ever ran.
+    fn begin_again(&mut self, attempt: AttemptId) {
+        let Some(held) = self.attempts.get(&attempt) else {
+            return;
+        };
+        match (held.stopping(), held.spec().cloned()) {
+            (Stopping::No, Some(spec)) => {
+                let spec = Box::new(spec);
+                self.effects.push(Effect::Start { attempt, spec });
+            }
+            (Stopping::No | Stopping::Aborted | Stopping::Abandoned, _) => {
+                self.end(attempt, EndReport::aborted());
+            }
+        }
+    }
+
+    fn take_up_run(
+        &mut self,
+        attempt: AttemptId,
+        running: bool,
+        end: Option<EndReport>,
+        rebooted: bool,
+    ) {
+        if let Some(report) = end {
+            return self.end(attempt, report);
+        }
+        if !running {
+            let why = if rebooted {
+                "the host restarted while it ran"
+            } else {
+                "its supervisor died with it and left no exit record"
+            };
+            let why = Reason::cut(why);
+            return self.end(attempt, EndReport::unseen(Outcome::SupervisorLost { why }));
+        }
+        self.effects.push(Effect::Upload { attempt });
+        let stopping = self.attempts.get(&attempt).map(Attempt::stopping);
+        if matches!(stopping, Some(Stopping::Aborted | Stopping::Abandoned)) {
+            self.stop(attempt);
+        }
+    }
+
+    /// Something of an attempt that no record knows.
+    fn clear_stray(&mut self, found: &Survivor, rebooted: bool) {
+        let attempt = found.attempt;
+        if found.running && !rebooted {
+            self.strays.insert(attempt);
+            let grace = std::time::Duration::ZERO;
+            self.effects.push(Effect::Stop { attempt, grace });
+        } else {
+            self.effects.push(Effect::Release { attempt });
+        }
+    }
+}
