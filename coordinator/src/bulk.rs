@@ -1,0 +1,1 @@
+//! Bulk streams: logs, artifacts and inputs between agents and the disk.

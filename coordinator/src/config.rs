@@ -1,0 +1,1 @@
+//! The coordinator's configuration: one TOML file.

@@ -1,0 +1,1 @@
+//! Makes a state directory.

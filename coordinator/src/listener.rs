@@ -1,0 +1,1 @@
+//! The control endpoint that agents dial.

@@ -1,0 +1,1 @@
+//! Performs the farm's effects on live sessions.

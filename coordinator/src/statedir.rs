@@ -1,0 +1,1 @@
+//! Where everything of one coordinator lies, and who may use it.
