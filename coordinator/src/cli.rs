@@ -1,1 +1,208 @@
-//! The farmbell command.
+//! The `farmbell` command: what submitters and operators type. Owns the command
+//! line and the way a result or a failure leaves; each subcommand is a file.
+//! It is a plain client of the HTTP API and shares nothing with the service
+//! but the shapes of its JSON.
+//!
+//! Invariant: every failure names its cause and what to do, and ends with an
+//! exit code of the documented table.
+
+mod agents;
+mod artifacts;
+mod builders;
+mod client;
+mod demo;
+mod endpoint;
+mod events;
+mod exit;
+mod jobs;
+mod logs;
+mod output;
+mod submit;
+mod tokens;
+mod units;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use client::Client;
+use endpoint::{Endpoint, EndpointArgs};
+use exit::{Exit, Failure, Result};
+use output::{Format, Output};
+
+/// Submit jobs to a Farmbell farm, watch them, fetch what they built, and
+/// operate the farm
+#[derive(Debug, Parser)]
+#[command(name = "farmbell", version, after_help = exit::TABLE, arg_required_else_help = true)]
+struct Cli {
+    /// How results are printed
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    output: Format,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Give the farm something to build
+    Submit(Box<submit::SubmitArgs>),
+    /// List jobs, newest first
+    Jobs(jobs::JobsArgs),
+    /// Show one job, or act on it
+    #[command(subcommand)]
+    Job(jobs::JobCommand),
+    /// Show a job's log
+    Logs(logs::LogsArgs),
+    /// List what a job built
+    Artifacts(artifacts::ArtifactsArgs),
+    /// Fetch what a job built
+    #[command(subcommand)]
+    Artifact(artifacts::ArtifactCommand),
+    /// List builders
+    Builders(builders::BuildersArgs),
+    /// Operate one builder
+    #[command(subcommand)]
+    Builder(builders::BuilderCommand),
+    /// List agents
+    Agents,
+    /// Operate one agent
+    #[command(subcommand)]
+    Agent(agents::AgentCommand),
+    /// Tokens that let agents join
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// Show the farm's history
+    Events(events::EventsArgs),
+    /// Run a whole farm on this machine and build one Debian package
+    Demo(demo::DemoArgs),
+}
+
+/// What every subcommand works with.
+#[derive(Debug)]
+struct Context {
+    client: Client,
+    output: Output,
+}
+
+/// The command line's description, for manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Also `--help` and `--version`, which are no errors.
+        Err(e) => e.exit(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            output::complain(&Failure::new(
+                Exit::Infrastructure,
+                format!("this program cannot start: {e}"),
+                "Check the limits of this user (ulimit -a).",
+            ));
+            return code(Exit::Infrastructure);
+        }
+    };
+    runtime.block_on(run(cli))
+}
+
+async fn run(cli: Cli) -> ExitCode {
+    let command = match cli.command {
+        Command::Demo(args) => return run_demo(args).await,
+        command => command,
+    };
+    let ended = match Endpoint::find(&cli.endpoint) {
+        Ok(endpoint) => {
+            let context = Context {
+                client: Client::new(endpoint),
+                output: Output::new(cli.output),
+            };
+            Box::pin(dispatch(&context, command)).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(exit) => code(exit),
+        Err(failure) => {
+            output::complain(&failure);
+            code(failure.exit)
+        }
+    }
+}
+
+async fn run_demo(args: demo::DemoArgs) -> ExitCode {
+    match demo::run(args).await {
+        Ok(code) => code,
+        Err(e) => {
+            output::complain(&Failure::new(Exit::Infrastructure, format!("{e:#}"), ""));
+            code(Exit::Infrastructure)
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
+    match command {
+        Command::Submit(args) => submit::run(context, *args).await,
+        Command::Jobs(args) => jobs::list(context, &args).await,
+        Command::Job(command) => jobs::run(context, command).await,
+        Command::Logs(args) => logs::run(context, &args).await,
+        Command::Artifacts(args) => artifacts::list(context, &args).await,
+        Command::Artifact(command) => artifacts::run(context, command).await,
+        Command::Builders(args) => builders::list(context, &args).await,
+        Command::Builder(command) => builders::run(context, command).await,
+        Command::Agents => agents::list(context).await,
+        Command::Agent(command) => agents::run(context, command).await,
+        Command::Token(command) => tokens::run(context, command).await,
+        Command::Events(args) => events::run(context, &args).await,
+        Command::Demo(_) => unreachable!("the demo has no coordinator to speak to yet"),
+    }
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_behind_two_dashes_keeps_its_own_options() {
+        let cli = Cli::try_parse_from([
+            "farmbell",
+            "submit",
+            "--arch",
+            "amd64,arm64",
+            "--",
+            "ls",
+            "--output",
+            "x",
+        ]);
+        assert!(matches!(cli.unwrap().command, Command::Submit(_)));
+        assert!(Cli::try_parse_from(["farmbell", "submit"]).is_err());
+        assert!(Cli::try_parse_from(["farmbell", "submit", "a.dsc", "--", "ls"]).is_err());
+    }
+}

@@ -1,1 +1,2 @@
-//! The HTTP API and its pages.
+//! The HTTP API.
+pub mod wire;

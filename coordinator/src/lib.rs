@@ -14,6 +14,7 @@ pub mod config;
 pub mod driver;
 pub mod failpoint;
 pub mod http;
+pub mod inert;
 pub mod init;
 pub mod listener;
 pub mod logs;

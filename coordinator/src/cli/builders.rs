@@ -1,0 +1,180 @@
+//! `farmbell builders` and `farmbell builder …`: looking at builders and the
+//! operator's acts on them.
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use super::client::segment;
+use super::exit::{Exit, Result};
+use super::output::span;
+use crate::http::wire::{Act, BuilderView, Stamp};
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  farmbell builders
+  farmbell builders --arch arm64")]
+pub(super) struct BuildersArgs {
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BuilderCommand {
+    /// Show everything known of a builder
+    Show { name: String },
+    /// Give it work again
+    Enable(ActArgs),
+    /// Take it out now: its job waits again, nobody is blamed
+    #[command(after_help = "Example:\n  farmbell builder disable b1 --reason 'disk swap'")]
+    Disable(ActArgs),
+    /// Keep it ready, but give it no work by itself
+    Manual(ActArgs),
+    /// Let it take work by itself again
+    Auto(ActArgs),
+    /// Let it finish what it has, then give it nothing new
+    Drain(ActArgs),
+    /// End a drain or a quarantine
+    Resume(ActArgs),
+    /// Take it out as suspect, as the farm does by itself
+    Quarantine(ActArgs),
+    /// Reset it although nothing asks for it
+    Reset(ActArgs),
+    /// Forget it; refused while it holds an attempt
+    #[command(
+        after_help = "Example:\n  farmbell builder remove b1 --abandon --reason 'board is dead'"
+    )]
+    Remove {
+        #[command(flatten)]
+        act: ActArgs,
+        /// Even while it holds an attempt, which is given up
+        #[arg(long)]
+        abandon: bool,
+    },
+}
+
+/// What every act takes.
+#[derive(Args, Debug)]
+pub(super) struct ActArgs {
+    /// The builder's name
+    name: String,
+    /// Why; stands beside the builder and in the history
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+pub(super) async fn list(context: &Context, args: &BuildersArgs) -> Result<Exit> {
+    let mut builders: Vec<BuilderView> = context.client.get("/api/v1/builders").await?;
+    if let Some(arch) = &args.arch {
+        builders.retain(|builder| builder.architectures.contains(arch));
+    }
+    context.output.list(
+        &builders,
+        &[
+            "BUILDER", "AGENT", "ARCH", "TAGS", "STATUS", "JOB", "REASON",
+        ],
+        |builder| {
+            vec![
+                builder.name.clone(),
+                builder.agent.clone(),
+                builder.architectures.join(","),
+                [&builder.open_tags[..], &builder.restricted_tags[..]]
+                    .concat()
+                    .join(","),
+                builder.status.clone(),
+                builder
+                    .held
+                    .as_ref()
+                    .map(|held| held.job.clone())
+                    .unwrap_or_default(),
+                first_reason(builder),
+            ]
+        },
+    )?;
+    Ok(Exit::Ok)
+}
+
+fn first_reason(builder: &BuilderView) -> String {
+    if builder.mode != "enabled" && !builder.mode_why.is_empty() {
+        return format!("{} ({})", builder.mode_why, builder.mode_by);
+    }
+    builder.fitness_why.clone()
+}
+
+pub(super) async fn run(context: &Context, command: BuilderCommand) -> Result<Exit> {
+    let (act, word) = match command {
+        BuilderCommand::Show { name } => return show(context, &name).await,
+        BuilderCommand::Enable(act) => (act, "enable"),
+        BuilderCommand::Disable(act) => (act, "disable"),
+        BuilderCommand::Manual(act) => (act, "manual"),
+        BuilderCommand::Auto(act) => (act, "auto"),
+        BuilderCommand::Drain(act) => (act, "drain"),
+        BuilderCommand::Resume(act) => (act, "resume"),
+        BuilderCommand::Quarantine(act) => (act, "quarantine"),
+        BuilderCommand::Reset(act) => (act, "reset"),
+        BuilderCommand::Remove {
+            act,
+            abandon: false,
+        } => (act, "remove"),
+        BuilderCommand::Remove { act, abandon: true } => (act, "remove?abandon=true"),
+    };
+    let path = format!("/api/v1/builders/{}/{word}", segment(&act.name));
+    let body = Act { reason: act.reason };
+    let view: Option<BuilderView> = context.client.post(&path, &body).await?;
+    context.output.one(&view, |view| match view {
+        Some(view) => format!("builder {}: {}", view.name, view.status),
+        None => format!("builder {}: done", act.name),
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn show(context: &Context, name: &str) -> Result<Exit> {
+    let path = format!("/api/v1/builders/{}", segment(name));
+    let builder: BuilderView = context.client.get(&path).await?;
+    context.output.one(&builder, text)?;
+    Ok(Exit::Ok)
+}
+
+fn text(builder: &BuilderView) -> String {
+    let held = builder.held.as_ref();
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let mut text = super::output::facts(&[
+        ("builder", builder.name.clone()),
+        ("agent", builder.agent.clone()),
+        ("status", builder.status.clone()),
+        (
+            "link",
+            format!(
+                "{} for {}",
+                builder.link,
+                span(builder.link_since.until_ms(Stamp::now()))
+            ),
+        ),
+        (
+            "job",
+            held.map(|held| held.attempt.clone()).unwrap_or_default(),
+        ),
+        ("mode", builder.mode.clone()),
+        ("mode set by", builder.mode_by.clone()),
+        ("mode because", builder.mode_why.clone()),
+        ("cleanliness", builder.cleanliness.clone()),
+        (
+            "fitness",
+            format!("{} {}", builder.fitness, builder.fitness_why)
+                .trim()
+                .to_owned(),
+        ),
+        ("strikes", builder.strikes.to_string()),
+        ("architectures", builder.architectures.join(", ")),
+        ("recipes", builder.recipes.join(", ")),
+        ("open tags", builder.open_tags.join(", ")),
+        ("restricted tags", builder.restricted_tags.join(", ")),
+        ("virtualized", yes_no(builder.virtualized)),
+        ("isolation", builder.rung.clone()),
+        ("reset scope", builder.reset.scope.clone()),
+    ]);
+    if let Some(trouble) = &builder.reset.trouble {
+        text.push_str("\n\nlast failed reset:\n");
+        text.push_str(&crate::inert::lines(trouble.as_bytes()));
+    }
+    text
+}

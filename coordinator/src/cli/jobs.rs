@@ -1,0 +1,313 @@
+//! `farmbell jobs` and `farmbell job …`: looking at jobs and acting on them.
+
+use clap::{Args, Subcommand};
+
+use super::client::segment;
+use super::exit::{Exit, Result};
+use super::output::{facts, size, span, table};
+use super::{Context, units, wait};
+use crate::http::wire::{
+    Act, AttemptView, ExplainView, JobDetail, JobList, JobView, PlanView, Stamp,
+};
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  farmbell jobs
+  farmbell jobs --state waiting --arch arm64
+  farmbell jobs --state failed --owner kim --limit 100
+  farmbell --output ndjson jobs --all | jq -r .id")]
+pub(super) struct JobsArgs {
+    /// waiting, assigned, running, collecting, finishing, done, or a verdict:
+    /// succeeded, failed, cancelled, superseded, infrastructure
+    #[arg(long)]
+    state: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// Jobs whose name begins so
+    #[arg(long)]
+    name: Option<String>,
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: u32,
+    /// All of them
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// Show everything known of a job
+    #[command(after_help = "Example:\n  farmbell job show k3v9")]
+    Show { job: String },
+    /// End jobs; a running one is aborted on its builder
+    #[command(after_help = "Example:\n  farmbell job cancel k3v9 --reason 'wrong branch'")]
+    Cancel {
+        #[arg(required = true)]
+        jobs: Vec<String>,
+        /// Stands in the history
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Build finished jobs again, as a new generation each
+    #[command(after_help = "Example:\n  farmbell job retry k3v9")]
+    Retry {
+        #[arg(required = true)]
+        jobs: Vec<String>,
+    },
+    /// Wait for verdicts; the exit code tells the worst
+    #[command(after_help = "Example:\n  farmbell job wait k3v9 --timeout 30m")]
+    Wait {
+        #[arg(required = true)]
+        jobs: Vec<String>,
+        /// Give up after this long; the job goes on
+        #[arg(long, value_name = "SPAN", value_parser = units::milliseconds)]
+        timeout: Option<u64>,
+    },
+    /// Say why a job waits, builder by builder
+    #[command(after_help = "Example:\n  farmbell job explain k3v9")]
+    Explain { job: String },
+}
+
+/// Jobs asked for at a time.
+const PAGE: u32 = 500;
+
+pub(super) async fn list(context: &Context, args: &JobsArgs) -> Result<Exit> {
+    let wanted = if args.all { u32::MAX } else { args.limit };
+    let mut jobs: Vec<JobView> = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let have = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        let limit = PAGE.min(wanted.saturating_sub(have));
+        if limit == 0 {
+            break;
+        }
+        let mut path = format!("/api/v1/jobs?limit={limit}");
+        for (name, value) in [
+            ("state", &args.state),
+            ("owner", &args.owner),
+            ("arch", &args.arch),
+            ("name", &args.name),
+            ("cursor", &cursor),
+        ] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", segment(value)));
+            }
+        }
+        let page: JobList = context.client.get(&path).await?;
+        jobs.extend(page.jobs);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let now = Stamp::now();
+    context.output.list(
+        &jobs,
+        &[
+            "JOB", "NAME", "VERSION", "ARCH", "STATE", "BUILDER", "OWNER", "AGE",
+        ],
+        |job| {
+            vec![
+                job.id.clone(),
+                job.name.clone(),
+                job.version.clone(),
+                job.architecture.clone(),
+                state_word(job),
+                job.builder.clone().unwrap_or_default(),
+                job.owner.clone(),
+                span(job.submitted.until_ms(now)),
+            ]
+        },
+    )?;
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> {
+    match command {
+        JobCommand::Show { job } => {
+            let path = format!("/api/v1/jobs/{}", segment(&job));
+            let detail: JobDetail = context.client.get(&path).await?;
+            context.output.one(&detail, detail_text)?;
+            Ok(Exit::Ok)
+        }
+        JobCommand::Cancel { jobs, reason } => act(context, &jobs, "cancel", &reason).await,
+        JobCommand::Retry { jobs } => act(context, &jobs, "retry", "").await,
+        JobCommand::Wait { jobs, timeout } => {
+            let finished = wait::or_interrupt(&jobs, async {
+                let mut finished = Vec::with_capacity(jobs.len());
+                for job in &jobs {
+                    let done = wait::verdict(context, job, timeout).await?;
+                    context.output.item(&done, verdict_line)?;
+                    finished.push(done);
+                }
+                Ok(finished)
+            })
+            .await?;
+            Ok(wait::worst(&finished))
+        }
+        JobCommand::Explain { job } => {
+            let path = format!("/api/v1/jobs/{}/explain", segment(&job));
+            let explained: ExplainView = context.client.get(&path).await?;
+            context.output.one(&explained, explain_text)?;
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn act(context: &Context, jobs: &[String], act: &str, reason: &str) -> Result<Exit> {
+    let body = Act {
+        reason: reason.to_owned(),
+    };
+    for job in jobs {
+        let path = format!("/api/v1/jobs/{}/{act}", segment(job));
+        let view: JobView = context.client.post(&path, &body).await?;
+        context.output.item(&view, |view| {
+            format!("job {} ({}): {}", view.id, view.name, state_word(view))
+        })?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The state in one word or two, for a table.
+fn state_word(job: &JobView) -> String {
+    match (&job.verdict, &job.cancel) {
+        (Some(verdict), _) => match &verdict.kind {
+            Some(kind) => format!("{} ({kind})", verdict.verdict),
+            None => verdict.verdict.clone(),
+        },
+        (None, Some(_)) => "cancelling".to_owned(),
+        (None, None) => job.state.clone(),
+    }
+}
+
+/// One line that says how a job ended.
+pub(super) fn verdict_line(job: &JobView) -> String {
+    let mut line = format!("job {} ({}): {}", job.id, job.name, state_word(job));
+    if let Some(verdict) = job
+        .verdict
+        .as_ref()
+        .filter(|verdict| !verdict.why.is_empty())
+    {
+        line.push_str(": ");
+        line.push_str(&crate::inert::line(&verdict.why));
+    }
+    line
+}
+
+fn detail_text(detail: &JobDetail) -> String {
+    let job = &detail.job;
+    let mut text = facts(&[
+        ("job", job.id.clone()),
+        (
+            "name",
+            format!("{} {}", job.name, job.version).trim().to_owned(),
+        ),
+        ("state", state_word(job)),
+        (
+            "why",
+            job.verdict
+                .as_ref()
+                .map(|v| v.why.clone())
+                .unwrap_or_default(),
+        ),
+        ("recipe", job.recipe.clone()),
+        ("architecture", job.architecture.clone()),
+        ("tags", job.tags.join(", ")),
+        ("owner", job.owner.clone()),
+        ("priority", job.priority.to_string()),
+        ("submission", job.submission.clone()),
+        ("submitted", job.submitted.to_string()),
+        (
+            "cancelled by",
+            job.cancel
+                .as_ref()
+                .map(|c| format!("{} {}", c.by, c.why))
+                .unwrap_or_default(),
+        ),
+        ("generation", job.generation.to_string()),
+        ("builder", job.builder.clone().unwrap_or_default()),
+    ]);
+    if !detail.attempts.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&table(
+            &[
+                "ATTEMPT",
+                "BUILDER",
+                "STAGE",
+                "TOOK",
+                "PEAK MEMORY",
+                "EXIT",
+                "OUTCOME",
+                "WHY",
+            ],
+            detail.attempts.iter().map(attempt_row),
+        ));
+    }
+    if !detail.artifacts.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&super::artifacts::list_text(&detail.artifacts));
+    }
+    text
+}
+
+fn attempt_row(attempt: &AttemptView) -> Vec<String> {
+    let took = match (attempt.started, attempt.ended) {
+        (Some(started), Some(ended)) => span(started.until_ms(ended)),
+        (Some(started), None) => format!("{} so far", span(started.until_ms(Stamp::now()))),
+        (None, _) => String::new(),
+    };
+    let peak = match attempt.usage.memory_peak_bytes {
+        0 => String::new(),
+        bytes => size(bytes),
+    };
+    let end = attempt.end.as_ref();
+    let outcome = attempt.outcome.as_ref();
+    let ended_by_farm = end.filter(|end| end.end != "verdict");
+    let (word, why) = match (ended_by_farm, outcome) {
+        (Some(end), _) => (end.end.clone(), end.why.clone()),
+        (None, Some(outcome)) => (outcome.outcome.clone(), outcome.why.clone()),
+        (None, None) => (String::new(), String::new()),
+    };
+    vec![
+        attempt.attempt.clone(),
+        attempt.builder.clone(),
+        attempt.stage.clone(),
+        took,
+        peak,
+        attempt.exit.clone().unwrap_or_default(),
+        word,
+        why,
+    ]
+}
+
+fn explain_text(explained: &ExplainView) -> String {
+    match &explained.plan {
+        Some(plan) => format!(
+            "job {} ({}): {}",
+            explained.job.id,
+            explained.job.name,
+            plan_text(plan)
+        ),
+        None => verdict_line(&explained.job),
+    }
+}
+
+/// Which builders could take it, and why the others cannot.
+pub(super) fn plan_text(plan: &PlanView) -> String {
+    let mut text = format!("{}: {}", plan.architecture, plan.summary);
+    if !plan.builders.is_empty() {
+        let rows = plan.builders.iter().map(|builder| {
+            let could = if builder.matches { "yes" } else { "no" };
+            vec![
+                builder.builder.clone(),
+                could.to_owned(),
+                builder.reasons.join(", "),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(&["BUILDER", "COULD TAKE IT", "NOW"], rows));
+    }
+    text
+}
