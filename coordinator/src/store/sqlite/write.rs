@@ -1,0 +1,157 @@
+//! One change as one statement. Owns the SQL that writes.
+
+use farmbell_farm::record::{Change, JobRecord, JobState};
+use farmbell_protocol::id::AttemptId;
+use rusqlite::{Connection, Params, params};
+use serde::Serialize;
+
+use super::bits;
+use crate::store::record::encode;
+
+/// [`JobState`] as the column `standing` has it.
+pub(super) const WAITING: u8 = 0;
+pub(super) const LIVE: u8 = 1;
+pub(super) const DONE: u8 = 2;
+
+pub(super) fn change(
+    to: &Connection,
+    change: &Change,
+    scratch: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    match change {
+        Change::Meta(meta) => only(to, meta, scratch),
+        Change::Submission(submission) => {
+            encode(submission, scratch);
+            run(
+                to,
+                "INSERT INTO submission (id, keyed, record) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (id) DO UPDATE SET keyed = ?2, record = ?3",
+                params![bits(submission.id.0), submission.key.is_some(), &*scratch],
+            )
+        }
+        Change::Job(job) => write_job(to, job, scratch),
+        Change::Spec { job, spec } => {
+            encode(&**spec, scratch);
+            run(
+                to,
+                "INSERT INTO spec (job, record) VALUES (?1, ?2)
+                 ON CONFLICT (job) DO UPDATE SET record = ?2",
+                params![bits(job.0), &*scratch],
+            )
+        }
+        Change::Attempt(attempt) => {
+            encode(&**attempt, scratch);
+            let sql = "INSERT INTO attempt (job, generation, number, nonce, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (job, generation, number, nonce) DO UPDATE SET record = ?5";
+            of_attempt(to, sql, attempt.id, scratch)
+        }
+        Change::Artifacts { attempt, outputs } => {
+            encode(&**outputs, scratch);
+            let sql = "INSERT INTO artifacts (job, generation, number, nonce, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (job, generation, number, nonce) DO UPDATE SET record = ?5";
+            of_attempt(to, sql, *attempt, scratch)
+        }
+        Change::Builder(builder) => by_id(
+            to,
+            "INSERT INTO builder (id, record) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET record = ?2",
+            u64::from(builder.id.0),
+            &**builder,
+            scratch,
+        ),
+        Change::BuilderRemoved(builder) => {
+            run(to, "DELETE FROM builder WHERE id = ?1", params![builder.0])
+        }
+        Change::Agent(agent) => by_id(
+            to,
+            "INSERT INTO agent (id, record) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET record = ?2",
+            u64::from(agent.id.0),
+            &**agent,
+            scratch,
+        ),
+        Change::AgentRemoved(agent) => run(to, "DELETE FROM agent WHERE id = ?1", params![agent.0]),
+        Change::Token(token) => by_id(
+            to,
+            "INSERT INTO token (id, record) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET record = ?2",
+            token.id,
+            token,
+            scratch,
+        ),
+        // No upsert: a number given out twice is a defect that must not pass.
+        Change::Ledger(entry) => by_id(
+            to,
+            "INSERT INTO ledger (seq, record) VALUES (?1, ?2)",
+            entry.seq,
+            entry,
+            scratch,
+        ),
+    }
+}
+
+pub(super) const fn standing(state: &JobState) -> u8 {
+    match state {
+        JobState::Waiting { .. } => WAITING,
+        JobState::Live(_) => LIVE,
+        JobState::Done(_) => DONE,
+    }
+}
+
+fn write_job(to: &Connection, job: &JobRecord, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+    encode(job, scratch);
+    run(
+        to,
+        "INSERT INTO job (id, submission, standing, owner, record) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET standing = ?3, record = ?5",
+        params![
+            bits(job.id.0),
+            bits(job.submission.0),
+            standing(&job.state),
+            job.owner.as_str(),
+            &*scratch,
+        ],
+    )
+}
+
+fn only<T: Serialize>(to: &Connection, record: &T, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta (only, record) VALUES (?1, ?2)
+         ON CONFLICT (only) DO UPDATE SET record = ?2";
+    by_id(to, sql, 1, record, scratch)
+}
+
+fn by_id<T: Serialize>(
+    to: &Connection,
+    sql: &str,
+    id: u64,
+    record: &T,
+    scratch: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    encode(record, scratch);
+    run(to, sql, params![bits(id), &*scratch])
+}
+
+fn of_attempt(
+    to: &Connection,
+    sql: &str,
+    attempt: AttemptId,
+    record: &[u8],
+) -> rusqlite::Result<()> {
+    let AttemptId {
+        job,
+        generation,
+        number,
+        nonce,
+    } = attempt;
+    run(
+        to,
+        sql,
+        params![bits(job.0), generation, number, bits(nonce), record],
+    )
+}
+
+fn run(to: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<()> {
+    to.prepare_cached(sql)?.execute(values).map(|_rows| ())
+}
