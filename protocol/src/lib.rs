@@ -6,6 +6,8 @@ pub mod agent_to_coordinator;
 pub mod bounded;
 pub mod builder;
 pub mod bulk;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod codec;
 pub mod coordinator_to_agent;
 pub mod digest;
