@@ -19,6 +19,7 @@ pub mod init;
 pub mod listener;
 pub mod logs;
 pub mod outbox;
+pub mod page;
 pub mod serve;
 pub mod session;
 pub mod specs;

@@ -65,7 +65,11 @@ impl Scene {
     /// # Errors
     /// If a template cannot be written, which means memory is short.
     pub fn page(&self) -> askama::Result<String> {
-        Page { sections: &self.sections()?, now: self.now }.render()
+        Page {
+            sections: &self.sections()?,
+            now: self.now,
+        }
+        .render()
     }
 
     /// Its sections in the order they stand.
@@ -74,16 +78,51 @@ impl Scene {
     /// As [`page`](Self::page).
     pub fn sections(&self) -> askama::Result<Vec<Section>> {
         Ok(vec![
-            Section { id: "summary", html: Summary { scene: self }.render()? },
-            Section { id: "builders", html: Builders { rows: self.builder_rows() }.render()? },
-            Section { id: "running", html: Running { rows: self.running_rows() }.render()? },
-            Section { id: "queue", html: self.queue().render()? },
-            Section { id: "verdicts", html: Verdicts { rows: self.verdict_rows() }.render()? },
+            Section {
+                id: "summary",
+                html: Summary { scene: self }.render()?,
+            },
+            Section {
+                id: "builders",
+                html: Builders {
+                    rows: self.builder_rows(),
+                }
+                .render()?,
+            },
+            Section {
+                id: "running",
+                html: Running {
+                    rows: self.running_rows(),
+                }
+                .render()?,
+            },
+            Section {
+                id: "queue",
+                html: self.queue().render()?,
+            },
+            Section {
+                id: "verdicts",
+                html: Verdicts {
+                    rows: self.verdict_rows(),
+                }
+                .render()?,
+            },
         ])
     }
 
+    fn oldest(&self) -> String {
+        match self.overview.waiting {
+            0 => "–".to_owned(),
+            _ => span(self.overview.oldest_waiting_ms),
+        }
+    }
+
     fn up(&self) -> usize {
-        self.overview.builders.iter().filter(|builder| builder.link == "online").count()
+        self.overview
+            .builders
+            .iter()
+            .filter(|builder| builder.link == "online")
+            .count()
     }
 
     fn builder_rows(&self) -> Vec<BuilderRow<'_>> {
@@ -94,7 +133,11 @@ impl Scene {
             .map(|builder| {
                 let held = builder.held.as_ref();
                 let job = held.and_then(|held| running.iter().find(|job| job.id == held.job));
-                BuilderRow { builder, mood: mood_of(builder), job: job.map(title) }
+                BuilderRow {
+                    builder,
+                    mood: mood_of(builder),
+                    job: job.map(title),
+                }
             })
             .collect()
     }
@@ -118,7 +161,11 @@ impl Scene {
     }
 
     fn queue(&self) -> Queue<'_> {
-        let reasons = self.reasons.iter().map(String::as_str).chain(std::iter::repeat(""));
+        let reasons = self
+            .reasons
+            .iter()
+            .map(String::as_str)
+            .chain(std::iter::repeat(""));
         let rows: Vec<_> = self
             .overview
             .queue
@@ -141,7 +188,12 @@ impl Scene {
             .filter_map(|job| {
                 let verdict = job.verdict.as_ref()?;
                 let ago = span(verdict.at.until_ms(self.now));
-                Some(VerdictRow { job, title: title(job), verdict, ago })
+                Some(VerdictRow {
+                    job,
+                    title: title(job),
+                    verdict,
+                    ago,
+                })
             })
             .collect()
     }
@@ -153,7 +205,11 @@ fn title(job: &JobView) -> String {
         return "a private job".to_owned();
     }
     let name = inert::line(&job.name);
-    if job.version.is_empty() { name.into_owned() } else { format!("{name} {}", inert::line(&job.version)) }
+    if job.version.is_empty() {
+        name.into_owned()
+    } else {
+        format!("{name} {}", inert::line(&job.version))
+    }
 }
 
 /// The one thing about a builder that its colour and letter show.
@@ -170,7 +226,10 @@ enum Mood {
 fn mood_of(builder: &BuilderView) -> Mood {
     if builder.link != "online" {
         Mood::Away
-    } else if builder.mode == "quarantined" || builder.fitness != "fit" || builder.reset.trouble.is_some() {
+    } else if builder.mode == "quarantined"
+        || builder.fitness != "fit"
+        || builder.reset.trouble.is_some()
+    {
         Mood::Broken
     } else if builder.held.is_some() {
         Mood::Building
@@ -283,4 +342,134 @@ struct VerdictRow<'a> {
     title: String,
     verdict: &'a VerdictView,
     ago: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::wire::{Occupant, ResetView};
+
+    fn builder(name: &str) -> BuilderView {
+        BuilderView {
+            id: 1,
+            name: name.to_owned(),
+            agent: "host".to_owned(),
+            status: "building".to_owned(),
+            link: "online".to_owned(),
+            link_since: Stamp(0),
+            cleanliness: "dirty".to_owned(),
+            held: Some(Occupant {
+                job: "abcdefgh".to_owned(),
+                attempt: "abcdefgh.1.1".to_owned(),
+            }),
+            mode: "enabled".to_owned(),
+            mode_why: String::new(),
+            mode_by: String::new(),
+            mode_since: Stamp(0),
+            fitness: "fit".to_owned(),
+            fitness_why: String::new(),
+            strikes: 0,
+            recipes: Vec::new(),
+            architectures: vec!["amd64".to_owned()],
+            open_tags: vec!["<b>tag</b>".to_owned()],
+            restricted_tags: Vec::new(),
+            virtualized: false,
+            rung: "process".to_owned(),
+            memory_bytes: 0,
+            disk_bytes: 0,
+            reset: ResetView {
+                scope: "workspace".to_owned(),
+                spool_survives: true,
+                trouble: None,
+            },
+        }
+    }
+
+    fn job(name: &str, private: bool) -> JobView {
+        JobView {
+            id: "abcdefgh".to_owned(),
+            submission: "sabcdefgh".to_owned(),
+            name: name.to_owned(),
+            version: String::new(),
+            recipe: "command".to_owned(),
+            architecture: "amd64".to_owned(),
+            owner: "kim".to_owned(),
+            private,
+            priority: 0,
+            tags: Vec::new(),
+            submitted: Stamp(0),
+            state: "running".to_owned(),
+            generation: 1,
+            attempts: 1,
+            attempts_max: 3,
+            builder: Some("b1".to_owned()),
+            started: Some(Stamp(1_000)),
+            cancel: None,
+            verdict: None,
+        }
+    }
+
+    fn scene(name: &str, private: bool, tail: &[u8]) -> Scene {
+        Scene {
+            now: Stamp(66_000),
+            overview: OverviewView {
+                epoch: "1".to_owned(),
+                suspect: false,
+                builders: vec![builder(name)],
+                queue: Vec::new(),
+                waiting: 0,
+                oldest_waiting_ms: 0,
+                running: vec![job(name, private)],
+            },
+            reasons: Vec::new(),
+            tails: vec![tail.to_vec()],
+            recent: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_strangers_wrote_is_inert() {
+        let hostile = "<script>alert(1)</script>\u{202e}\u{1b}]0;owned\u{7}";
+        let tail = b"\x1b[31m<img src=x onerror=alert(1)>\x1b]52;c;AAAA\x07\0\n";
+        let html = scene(hostile, false, tail).page().unwrap();
+        assert!(
+            !html.contains("<script>alert") && !html.contains("<img"),
+            "{html}"
+        );
+        assert!(!html.contains("<b>tag"), "{html}");
+        for bad in ['\u{1b}', '\u{7}', '\0', '\u{202e}'] {
+            assert!(!html.contains(bad), "{bad:?} in {html}");
+        }
+    }
+
+    #[test]
+    fn a_running_job_shows_how_long_and_the_end_of_its_log() {
+        let html = scene("hello", false, b"make: done\n").page().unwrap();
+        assert!(
+            html.contains("1 min 5 s") && html.contains("make: done"),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn a_private_job_keeps_its_name_and_its_log_to_itself() {
+        let html = scene("secret-project", true, b"secret log")
+            .sections()
+            .unwrap();
+        let running = &html
+            .iter()
+            .find(|section| section.id == "running")
+            .unwrap()
+            .html;
+        assert!(!running.contains("secret"), "{running}");
+        assert!(running.contains("a private job"), "{running}");
+    }
+
+    #[test]
+    fn an_empty_farm_says_what_to_type() {
+        let mut scene = scene("x", false, b"");
+        scene.overview.builders.clear();
+        scene.overview.running.clear();
+        assert!(scene.page().unwrap().contains("farmbell token create"));
+    }
 }
