@@ -10,6 +10,7 @@
 //! [`CloseCode`](crate::version::CloseCode)s, only [`quic`] knows quinn.
 
 pub mod backoff;
+pub mod bulk;
 pub mod dial;
 pub mod framed;
 pub mod identity;

@@ -85,7 +85,7 @@ impl Default for BulkTuning {
 
 /// Streams a peer may have open at once.
 const CONTROL_STREAMS: u32 = 2;
-const BULK_STREAMS: u32 = 64;
+const BULK_STREAMS: u32 = 256;
 /// The control windows: a few of the largest frames.
 const CONTROL_STREAM_WINDOW: u32 = 128 << 10;
 const CONTROL_WINDOW: u32 = 256 << 10;
