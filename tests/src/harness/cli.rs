@@ -107,13 +107,19 @@ impl Said {
     #[must_use]
     pub fn by(mut command: Command) -> Self {
         let line = format!("{command:?}");
+        Self::of(command.output().expect("a command can be started"), &line)
+    }
+
+    /// What a command that ran already said.
+    #[must_use]
+    pub fn of(output: Output, line: &str) -> Self {
         let Output {
             status,
             stdout,
             stderr,
-        } = command.output().expect("a command can be started");
+        } = output;
         Self {
-            line,
+            line: line.to_owned(),
             code: status.code(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),

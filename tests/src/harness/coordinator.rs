@@ -57,6 +57,13 @@ impl Coordinator {
         self.daemon.start(serve);
     }
 
+    /// As [`restart_with`](Self::restart_with); false when it dies at its start.
+    pub fn try_restart_with(&mut self, variables: &[(&str, &str)]) -> bool {
+        let mut serve = self.program("serve");
+        serve.envs(variables.iter().copied());
+        self.daemon.try_start(serve)
+    }
+
     /// `kill -9`, and waits until the process is gone.
     pub fn kill(&mut self) {
         self.daemon.kill();

@@ -56,10 +56,27 @@ impl Daemon {
     /// # Panics
     /// If it ends or keeps silent instead.
     pub fn start(&mut self, command: Command) {
+        let ready = self.try_start(command);
+        assert!(
+            ready,
+            "{} ended at its start:\n{}",
+            self.name,
+            self.log_tail()
+        );
+    }
+
+    /// As [`start`](Self::start); false when the process ended instead.
+    ///
+    /// # Panics
+    /// If it keeps silent.
+    pub fn try_start(&mut self, command: Command) -> bool {
         let notices = self.start_only(command);
         match wait_until_ready(&notices, PATIENCE) {
-            Readiness::Ready => {}
-            Readiness::Ended => panic!("{} ended at its start:\n{}", self.name, self.log_tail()),
+            Readiness::Ready => true,
+            Readiness::Ended => {
+                self.wait(PATIENCE);
+                false
+            }
             Readiness::Silent => panic!("{} is not ready:\n{}", self.name, self.log_tail()),
         }
     }
@@ -126,6 +143,13 @@ impl Daemon {
             self.log_tail()
         );
         status
+    }
+
+    /// Waits for the process to end by itself, or gives up: it goes on then.
+    pub fn wait_at_most(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let status = self.running.as_ref()?.exit.wait(patience)?;
+        self.running = None;
+        Some(status)
     }
 
     /// All that the daemon wrote, over all its lives.
