@@ -8,7 +8,81 @@
 
 pub mod chain;
 pub mod disk;
+mod footprint;
+mod idle_with_work;
+mod latency;
 pub mod machine;
+mod process;
 pub mod quic;
 pub mod row;
 pub mod sample;
+mod throughput;
+mod upload;
+
+use std::path::Path;
+
+use row::Row;
+
+use crate::harness::{Binaries, BuilderPlan, TestFarm};
+
+/// Measures one figure or some that belong together.
+pub type Measure = fn(&Plan) -> anyhow::Result<Vec<Row>>;
+
+/// The figures, by the name that the command line gives them. Some are
+/// measured together.
+pub const FIGURES: &[(&str, Measure)] = &[
+    ("start", latency::start),
+    ("turnaround", latency::turnaround),
+    ("idle-with-work", idle_with_work::measure),
+    ("jobs", throughput::measure),
+    ("upload", upload::measure),
+    ("start-under-upload", latency::start_under_upload),
+    ("memory", footprint::memory),
+    ("agent-size", footprint::size),
+];
+
+/// How much to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub binaries: Binaries,
+    /// A tenth of the runs: to see that it works, not to judge.
+    pub short: bool,
+}
+
+impl Plan {
+    fn runs(&self, full: usize) -> usize {
+        if self.short { full.div_ceil(10) } else { full }
+    }
+
+    fn floor_program(&self) -> String {
+        self.binaries.floor().display().to_string()
+    }
+
+    /// A farm with one agent and this many builders that clean by themselves.
+    fn farm(&self, builders: usize) -> TestFarm {
+        let mut farm = TestFarm::start();
+        let plans: Vec<_> = (0..builders)
+            .map(|number| BuilderPlan::named(&format!("b{number}")))
+            .collect();
+        farm.add_agent("a", &plans);
+        farm
+    }
+
+    /// The command that writes the moment of its first instruction to `path`.
+    fn stamp(&self, path: &Path) -> Vec<String> {
+        vec![
+            self.floor_program(),
+            "stamp".to_owned(),
+            path.display().to_string(),
+        ]
+    }
+}
+
+/// Debian's name of this machine's architecture, as agents offer it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

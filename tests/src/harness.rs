@@ -8,6 +8,7 @@
 //! polls: readiness is the daemons' own notification, progress is an event.
 
 mod agent;
+mod api;
 mod binaries;
 mod cli;
 mod coordinator;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use agent::{Agent, BuilderPlan};
+pub use api::Api;
 pub use binaries::Binaries;
 pub use cli::{Cli, Said, text};
 pub use coordinator::{Coordinator, CoordinatorPlan};
@@ -107,6 +109,15 @@ impl TestFarm {
     #[must_use]
     pub fn cli(&self) -> Cli {
         self.coordinator.cli()
+    }
+
+    /// A connection to the API, for measurements.
+    ///
+    /// # Panics
+    /// If the coordinator is not there.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::connect(&self.coordinator.socket()).expect("a running coordinator listens")
     }
 
     #[must_use]

@@ -3,4 +3,6 @@
 #[cfg(feature = "daemons")]
 pub mod bench;
 #[cfg(feature = "daemons")]
+pub mod chaos;
+#[cfg(feature = "daemons")]
 pub mod harness;

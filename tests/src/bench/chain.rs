@@ -3,7 +3,8 @@
 //! command; and at the end, write the exit record durably.
 //!
 //! The program `floor` plays the parts; its `stamp` writes the moment of its
-//! first instruction, and real jobs run the very same command.
+//! first instruction, and real jobs run the very same command; `note` adds a
+//! line with it.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -84,13 +85,21 @@ fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 pub fn play(arguments: &[String]) -> anyhow::Result<()> {
     let own = std::env::current_exe()?;
     let [part, path] = arguments else {
-        anyhow::bail!("usage: floor supervise|recipe DIR, floor stamp FILE");
+        anyhow::bail!("usage: floor supervise|recipe DIR, floor stamp|note FILE");
     };
     let path = PathBuf::from(path);
     match part.as_str() {
         "stamp" => {
             let now = monotonic_ns()?;
             Ok(fs::write(path, now.to_string())?)
+        }
+        "note" => {
+            let mut notes = fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)?;
+            let line = format!("{}\n", monotonic_ns()?);
+            Ok(notes.write_all(line.as_bytes())?)
         }
         "recipe" => run(Command::new(own).arg("stamp").arg(path.join("stamp"))),
         "supervise" => {

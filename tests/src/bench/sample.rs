@@ -22,6 +22,11 @@ impl Samples {
         Ok(value)
     }
 
+    /// Takes the runs of another measurement of the same thing.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     #[must_use]
     pub fn runs(&self) -> usize {
         self.0.len()

@@ -1,1 +1,84 @@
-fn main() {}
+//! The figures, as a table or as JSON; ends with 0 only if every judged one is
+//! at its mark. Owns the command line and the order, nothing that is measured.
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use farmbell_tests::bench::machine::Machine;
+use farmbell_tests::bench::row::Table;
+use farmbell_tests::bench::{FIGURES, Plan};
+use farmbell_tests::harness::Binaries;
+
+/// Measure the farm on this machine, each figure beside its floor
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which figures; all without a name
+    what: Vec<String>,
+    /// Accepted for all long runs; nothing here is random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Whole rounds; the last one is shown
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    #[arg(long, default_value = "table")]
+    output: Format,
+    /// A tenth of the runs: to see that it works, not to judge
+    #[arg(long)]
+    short: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    for name in &arguments.what {
+        let known = FIGURES.iter().any(|(figure, _)| figure == name);
+        let names: Vec<_> = FIGURES.iter().map(|(figure, _)| *figure).collect();
+        anyhow::ensure!(
+            known,
+            "no figure is called {name}; there are: {}",
+            names.join(" ")
+        );
+    }
+    let plan = Plan {
+        binaries: Binaries::built(),
+        short: arguments.short,
+    };
+    let mut held = true;
+    for _ in 0..arguments.seeds {
+        held &= round(&plan, &arguments)?;
+    }
+    Ok(if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is what this program is for"
+)]
+fn round(plan: &Plan, arguments: &Arguments) -> anyhow::Result<bool> {
+    let mut rows = Vec::new();
+    for (name, measure) in FIGURES {
+        if arguments.what.is_empty() || arguments.what.iter().any(|what| what == name) {
+            eprintln!("measuring {name}");
+            rows.extend(measure(plan)?);
+        }
+    }
+    let table = Table {
+        machine: Machine::look(&std::env::temp_dir())?,
+        rows,
+    };
+    match arguments.output {
+        Format::Table => print!("{}", table.to_text()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&table)?),
+    }
+    Ok(table.all_held())
+}

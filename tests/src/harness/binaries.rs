@@ -46,6 +46,12 @@ impl Binaries {
         self.directory.join("farmbell-agent")
     }
 
+    /// The program that plays the parts of the figures' floors.
+    #[must_use]
+    pub fn floor(&self) -> PathBuf {
+        self.directory.join("floor")
+    }
+
     #[must_use]
     pub fn cli(&self) -> PathBuf {
         self.directory.join("farmbell")

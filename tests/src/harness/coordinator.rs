@@ -71,7 +71,12 @@ impl Coordinator {
 
     #[must_use]
     pub fn cli(&self) -> Cli {
-        Cli::new(self.binaries.cli(), self.state().join("farmbell.sock"))
+        Cli::new(self.binaries.cli(), self.socket())
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state().join("farmbell.sock")
     }
 
     /// The event stream from now on.

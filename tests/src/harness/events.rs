@@ -23,6 +23,9 @@ pub struct Entry {
     pub builder: Option<serde_json::Value>,
     #[serde(default)]
     pub why: String,
+    /// When this process read it.
+    #[serde(skip, default = "Instant::now")]
+    pub seen: Instant,
 }
 
 /// A follower of the stream from where it stood when it was made.

@@ -1,0 +1,68 @@
+//! What a process uses, as the kernel counts it.
+
+use std::fs;
+
+use anyhow::Context as _;
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+/// Resident and anonymous memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) resident: u64,
+    pub(super) anonymous: u64,
+}
+
+pub(super) fn memory_of(pid: Pid) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let kib = |key: &str| -> anyhow::Result<u64> {
+        let line = text.lines().find(|line| line.starts_with(key));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(number
+            .with_context(|| format!("{path} has no {key}"))?
+            .parse()?)
+    };
+    Ok(Memory {
+        resident: kib("Rss:")? << 10,
+        anonymous: kib("Anonymous:")? << 10,
+    })
+}
+
+/// User and system time so far, in milliseconds (to a clock tick).
+pub(super) fn cpu_ms_of(pid: Pid) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The command's name may hold spaces; it ends with the last parenthesis.
+    let rest = text
+        .rsplit_once(')')
+        .context("a stat line names its command")?
+        .1;
+    let field = |number: usize| -> anyhow::Result<u32> {
+        let word = rest.split_whitespace().nth(number);
+        Ok(word.context("a stat line has its fields")?.parse()?)
+    };
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("the kernel has a tick")?;
+    let ticks = field(11)? + field(12)?;
+    Ok(f64::from(ticks) * 1000.0 / f64::from(i32::try_from(per_second)?))
+}
+
+/// Processes whose command line has this word as one of its first arguments.
+pub(super) fn with_argument(program: &str, word: &str) -> anyhow::Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // It may have ended since the directory was read.
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+            continue;
+        };
+        let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        let is_program = words.next().is_some_and(|first| first.ends_with(program));
+        if is_program && words.any(|argument| argument == word) {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    Ok(found)
+}

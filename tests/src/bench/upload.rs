@@ -1,0 +1,73 @@
+//! An artifact of 1 GiB from a builder's disk to the coordinator's, verified,
+//! against raw quinn doing the same work.
+
+use std::fs::File;
+use std::io::{Read as _, copy};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::row::{Floor, Mark, Row};
+use super::sample::Samples;
+use super::{Plan, quic};
+use crate::harness::TestFarm;
+
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
+    let bytes: u64 = if plan.short { 128 << 20 } else { 1 << 30 };
+    let farm = plan.farm(1);
+    let source = farm.file("source");
+    fill(&source, bytes)?;
+    let mut ours = Samples::default();
+    let mut raw = Samples::default();
+    for _ in 0..plan.runs(5) {
+        raw.push(quic::transfer(&source, &farm.file("target"))?);
+        ours.push(upload(&farm, &source)?);
+    }
+    let rate = |span: Duration| megabytes(bytes) / span.as_secs_f64();
+    Ok(vec![Row {
+        id: "upload",
+        what: "one artifact to disk, verified".to_owned(),
+        unit: "MB/s",
+        median: rate(ours.median()),
+        p99: None,
+        runs: ours.runs(),
+        floor: Some(Floor {
+            what: "raw quinn, file and BLAKE3",
+            median: rate(raw.median()),
+            runs: raw.runs(),
+        }),
+        mark: Mark::FloorTimesAtLeast(0.8),
+        note: format!(
+            "{} MiB, from sealed to the verdict as the history tells it",
+            bytes >> 20
+        ),
+    }])
+}
+
+/// Random, so that nothing on the way can make it shorter.
+fn fill(path: &Path, bytes: u64) -> anyhow::Result<()> {
+    let mut random = File::open("/dev/urandom")?.take(bytes);
+    let mut file = File::create(path)?;
+    copy(&mut random, &mut file)?;
+    Ok(file.sync_all()?)
+}
+
+/// The time from sealed outputs to the verdict.
+fn upload(farm: &TestFarm, source: &Path) -> anyhow::Result<Duration> {
+    let mut events = farm.events();
+    // One more byte each time: the same bytes would not travel again.
+    let script = format!(
+        "cp {} $FARMBELL_OUTPUTS/artifact; echo $$ $FARMBELL_WORKSPACE >> $FARMBELL_OUTPUTS/artifact",
+        source.display()
+    );
+    let job = farm.cli().submit_script(&[], &script);
+    let sealed = events.next_of_job("job.finishing", &job);
+    let verdict = events.next_of_job("job.verdict", &job);
+    let span = verdict.seen.checked_duration_since(sealed.seen);
+    span.context("a verdict comes after the sealing")
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    u32::try_from(bytes / 1_000_000).map_or(f64::INFINITY, f64::from)
+}
