@@ -4,12 +4,26 @@
 //!
 //! Invariant: no effect of a batch is performed, and no reply given, before
 //! its changes and those of every batch before it are durable.
+//!
+//! ```text
+//!  agents lane ┐                    ┌ batch being gathered ─▶ batch in commit ┐
+//!  HTTP lane   ├─▶ Farm::handle ──▶ │                        (store thread)   │
+//!  deadline    ┘                    └ effects, replies, ledger ◀── committed ─┘
+//! ```
 
+mod batch;
+mod clock;
+mod guard;
 mod handle;
 mod health;
+mod running;
+mod turn;
+mod writer;
 
-pub use handle::{DriverGone, FarmHandle, Unavailable};
+pub use guard::{Guard, GuardError};
+pub use handle::{DriverGone, FarmHandle, Lanes, Unavailable, lanes};
 pub use health::{COMMIT_BOUNDS_US, CommitTimes, Health, Stall};
+pub use running::{DriverError, Parts, Running, start};
 
 use farmbell_farm::effect::Effect;
 

@@ -1,6 +1,7 @@
 //! Named points between "written" and "said", where a test lets the process
 //! die: `FARMBELL_FAILPOINT=name[:count]` aborts at the count-th passing.
-//! Always compiled in; costs one load of an atomic where it is not set.
+//! Always compiled in; costs one load of an atomic where it is not set. Points
+//! whose name has `panic` in it panic instead of aborting.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,7 @@ macro_rules! failpoints {
 }
 
 failpoints! {
+    PanicInHandle "driver.panic-in-handle"
     BeforeCommit "driver.before-commit"
     AfterCommit "driver.after-commit"
     BetweenEffects "driver.between-effects"
@@ -90,9 +92,21 @@ pub fn pass(point: Failpoint) {
     }
 }
 
+/// Whether this passing of a point is the armed one, for points where
+/// something else than death is injected.
+#[inline]
+#[must_use]
+pub fn fires(point: Failpoint) -> bool {
+    ARMED.load(Ordering::Relaxed) && is_due(point)
+}
+
 #[cold]
 fn pass_armed(point: Failpoint) {
-    if POINT.get() == Some(&point) && LEFT.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if is_due(point) {
         std::process::abort();
     }
+}
+
+fn is_due(point: Failpoint) -> bool {
+    POINT.get() == Some(&point) && LEFT.fetch_sub(1, Ordering::AcqRel) == 1
 }

@@ -2,6 +2,8 @@
 //! HTTP each have a bounded channel of their own, so that a flood in one
 //! delays nothing in the other.
 
+use std::sync::Arc;
+
 use farmbell_farm::effect::Reply;
 use farmbell_farm::event::{Actor, Command, Event};
 use farmbell_farm::record::LedgerEntry;
@@ -11,12 +13,12 @@ use super::health::{Health, Meter, Stall};
 
 /// Events of sessions and of the bulk layer that may wait: one full batch
 /// beside the one in hand. Whoever finds no place waits, and so does its peer.
-pub(super) const AGENTS_LANE: usize = 256;
+const AGENTS_LANE: usize = 256;
 /// Requests that may wait; one over is refused at once as [`Unavailable::Busy`].
-pub(super) const HTTP_LANE: usize = 256;
+const HTTP_LANE: usize = 256;
 /// Ledger entries that a slow follower may be behind before it has to read
 /// them from the store.
-pub(super) const LEDGER_BEHIND: usize = 4096;
+const LEDGER_BEHIND: usize = 4096;
 
 /// The farm, as everyone but its driver sees it.
 #[derive(Clone, Debug)]
@@ -25,7 +27,43 @@ pub struct FarmHandle {
     pub(super) http: mpsc::Sender<Request>,
     pub(super) ledger: broadcast::Sender<LedgerEntry>,
     pub(super) stall: watch::Receiver<Option<Stall>>,
-    pub(super) meter: std::sync::Arc<Meter>,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// The driver's end of both lanes and of what it publishes.
+#[derive(Debug)]
+pub struct Lanes {
+    pub(super) agents: mpsc::Receiver<Event>,
+    pub(super) http: mpsc::Receiver<Request>,
+    pub(super) ledger: broadcast::Sender<LedgerEntry>,
+    pub(super) stall: watch::Sender<Option<Stall>>,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// Both ends, before there is a driver: sessions and HTTP are built on the one
+/// while the driver is started with the other.
+#[must_use]
+pub fn lanes() -> (FarmHandle, Lanes) {
+    let (agents, agents_end) = mpsc::channel(AGENTS_LANE);
+    let (http, http_end) = mpsc::channel(HTTP_LANE);
+    let (ledger, _) = broadcast::channel(LEDGER_BEHIND);
+    let (stall, stall_seen) = watch::channel(None);
+    let meter = Arc::new(Meter::default());
+    let handle = FarmHandle {
+        agents,
+        http,
+        ledger: ledger.clone(),
+        stall: stall_seen,
+        meter: meter.clone(),
+    };
+    let lanes = Lanes {
+        agents: agents_end,
+        http: http_end,
+        ledger,
+        stall,
+        meter,
+    };
+    (handle, lanes)
 }
 
 /// One command on its way to the farm.

@@ -6,15 +6,15 @@ use rusqlite::Connection;
 
 use super::StoreError;
 
-/// Each brings the schema from its position to the next number; never edited
-/// once released.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+/// Each brings the schema from the number before to its own; never edited once
+/// released.
+const MIGRATIONS: &[(u32, &str)] = &[(1, include_str!("migrations/0001.sql"))];
 
 /// "farm" in ASCII: tells the file apart from other databases.
 const APPLICATION_ID: i32 = 0x6661_726d;
 
 /// The schema that this program writes.
-pub const CURRENT: u32 = MIGRATIONS.len() as u32;
+pub const CURRENT: u32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 /// Brings an open database to [`CURRENT`].
 pub(super) fn migrate(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
@@ -27,8 +27,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &str) -> Result<(), Sto
             known: CURRENT,
         });
     }
-    let steps = (1..=CURRENT).zip(MIGRATIONS);
-    for (number, sql) in steps.skip_while(|(number, _)| *number <= found) {
+    for (number, sql) in MIGRATIONS.iter().filter(|(number, _)| *number > found) {
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(sql).map_err(failed)?;
         transaction

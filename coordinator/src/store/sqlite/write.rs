@@ -1,6 +1,6 @@
 //! One change as one statement. Owns the SQL that writes.
 
-use farmbell_farm::record::{Change, JobRecord, JobState};
+use farmbell_farm::record::{Change, JobRecord, JobState, SubmissionRecord};
 use farmbell_protocol::id::AttemptId;
 use rusqlite::{Connection, Params, params};
 use serde::Serialize;
@@ -20,15 +20,7 @@ pub(super) fn change(
 ) -> rusqlite::Result<()> {
     match change {
         Change::Meta(meta) => only(to, meta, scratch),
-        Change::Submission(submission) => {
-            encode(submission, scratch);
-            run(
-                to,
-                "INSERT INTO submission (id, keyed, record) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET keyed = ?2, record = ?3",
-                params![bits(submission.id.0), submission.key.is_some(), &*scratch],
-            )
-        }
+        Change::Submission(submission) => write_submission(to, submission, scratch),
         Change::Job(job) => write_job(to, job, scratch),
         Change::Spec { job, spec } => {
             encode(&**spec, scratch);
@@ -113,6 +105,20 @@ fn write_job(to: &Connection, job: &JobRecord, scratch: &mut Vec<u8>) -> rusqlit
             job.owner.as_str(),
             &*scratch,
         ],
+    )
+}
+
+fn write_submission(
+    to: &Connection,
+    submission: &SubmissionRecord,
+    scratch: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    encode(submission, scratch);
+    run(
+        to,
+        "INSERT INTO submission (id, keyed, record) VALUES (?1, ?2, ?3)
+         ON CONFLICT (id) DO UPDATE SET keyed = ?2, record = ?3",
+        params![bits(submission.id.0), submission.key.is_some(), &*scratch],
     )
 }
 
