@@ -296,3 +296,18 @@ pub enum Fitness {
     /// The agent finishes what it has and leaves.
     Draining,
 }
+
+impl Fitness {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fit => "fit",
+            Self::Backlog => "backlog",
+            Self::DiskLow => "disk_low",
+            Self::ReadOnly => "read_only",
+            Self::Unkillable => "unkillable",
+            Self::Throttled => "throttled",
+            Self::Draining => "draining",
+        }
+    }
+}

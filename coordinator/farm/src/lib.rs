@@ -1,52 +1,46 @@
 //! The brain of a Farmbell farm. Pure: no clock, no sockets, no threads.
+//!
+//! [`Farm::handle`] takes one [`Event`](event::Event) and gives back
+//! [`Effect`](effect::Effect)s in order: changes first, which have to be
+//! durable before any other effect of the batch is performed. The same
+//! snapshot, seed and events give the same effects.
 #![forbid(unsafe_code)]
 
+mod agents;
+mod bits;
+mod blame;
+mod builders;
+mod cancel;
+mod clock;
+mod deadlines;
 pub mod effect;
 pub mod event;
+pub mod explain;
+mod farm;
+mod hello;
+mod invariants;
+mod jobs;
+mod leases;
+mod ledger;
+mod mutation;
+mod operator;
+mod overview;
+mod placement;
+mod queue;
 pub mod record;
+mod reports;
+mod reset;
+mod restore;
 mod settings;
+mod step;
+#[cfg(test)]
+mod stories;
+mod submit;
+mod tokens;
+mod verdicts;
+mod welcome;
 
+pub use farm::Farm;
+pub use invariants::Breach;
+pub use mutation::Mutation;
 pub use settings::{Limits, Settings};
-
-use effect::Effect;
-use event::Event;
-use farmbell_protocol::id::Epoch;
-use farmbell_protocol::time::{Now, Time};
-use record::Snapshot;
-
-/// Everything the farm knows, owned by one task.
-#[derive(Debug)]
-pub struct Farm {
-    epoch: Epoch,
-}
-
-impl Farm {
-    /// The farm as the store tells it, at a new epoch, and what must be done
-    /// at once. `seed` is the operating system's randomness.
-    #[must_use]
-    pub fn restore(
-        _settings: Settings,
-        _snapshot: Snapshot,
-        _now: Now,
-        _seed: [u8; 32],
-    ) -> (Self, Vec<Effect>) {
-        (
-            Self {
-                epoch: Epoch::default(),
-            },
-            Vec::new(),
-        )
-    }
-
-    /// Takes one event; what must be done comes back in order.
-    pub fn handle(&mut self, _now: Now, _event: Event) -> Vec<Effect> {
-        let _epoch = self.epoch;
-        Vec::new()
-    }
-
-    /// When [`Event::Wake`] is due, if ever.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Time> {
-        None
-    }
-}

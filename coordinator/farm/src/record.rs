@@ -371,6 +371,19 @@ pub struct LedgerEntry {
     pub why: Text<1024>,
 }
 
+impl Stage {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigned => "assigned",
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Collecting => "collecting",
+            Self::Finishing => "finishing",
+        }
+    }
+}
+
 macro_rules! ledger_kinds {
     ($($name:ident $text:literal)*) => {
         /// What happened, in the word that the event stream shows.

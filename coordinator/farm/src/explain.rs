@@ -1,0 +1,207 @@
+//! Explaining. Owns the words for why a job waits and which builders could
+//! take it. Computes nothing of its own: placement's rule, the one dispatch
+//! uses, is asked for each builder.
+
+use std::collections::BTreeMap;
+
+use farmbell_protocol::id::{BuilderId, JobId};
+use farmbell_protocol::spec::JobSpec;
+
+use crate::effect::{Explanation, Refused, RefusedCode, Reply, Why};
+use crate::farm::Farm;
+use crate::placement::{misfits, needs_of};
+use crate::record::Needs;
+
+impl Farm {
+    pub(crate) fn dry_run(&self, jobs: &[JobSpec]) -> Reply {
+        Reply::Plan(
+            jobs.iter()
+                .map(|spec| self.explanation(&needs_of(spec), &[]))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn explain(&self, id: JobId) -> Result<Reply, Refused> {
+        let Some(job) = self.jobs.get(&id) else {
+            return Err(self.no_such_job(id, "explained"));
+        };
+        let explanation = job.is_waiting().then(|| {
+            let avoids: Vec<BuilderId> = job.avoids().iter().map(|avoid| avoid.builder).collect();
+            let mut explanation = self.explanation(job.needs(&self.queue), &avoids);
+            if job.suspended {
+                explanation.summary = "suspended: it waits until it is resumed".to_owned();
+            }
+            explanation
+        });
+        Ok(Reply::Explained {
+            job: Box::new(job.record(id, &self.queue, job.stored_state())),
+            explanation,
+        })
+    }
+
+    /// Whether any known builder, in whatever state, could take such a job.
+    pub(crate) fn could_ever_run(&self, spec: &JobSpec) -> bool {
+        let needs = needs_of(spec);
+        self.queue
+            .classes
+            .profiles()
+            .any(|profile| misfits(&needs, profile).is_empty())
+    }
+
+    pub(crate) fn unmatched_refusal(&self, spec: &JobSpec) -> Refused {
+        let explanation = self.explanation(&needs_of(spec), &[]);
+        let fix = if self.builders.is_empty() {
+            "join an agent first (farmbell token create), or submit with --allow-unmatched"
+        } else {
+            "change what the job asks for, add such a builder, or submit with --allow-unmatched"
+        };
+        Refused {
+            code: RefusedCode::Unmatched,
+            cause: format!(
+                "no builder could ever take '{}': {}",
+                spec.name, explanation.summary
+            ),
+            fix: fix.to_owned(),
+        }
+    }
+
+    fn explanation(&self, needs: &Needs, avoids: &[BuilderId]) -> Explanation {
+        let builders: Vec<_> = self
+            .builders
+            .iter()
+            .map(|(id, builder)| {
+                let mut why = misfits(needs, self.queue.classes.profile(builder.profile));
+                if why.is_empty() {
+                    if avoids.contains(id) {
+                        why.push(Why::Excluded);
+                    }
+                    why.extend(self.hindrances_of(builder));
+                }
+                if why.is_empty() {
+                    why.push(Why::Free);
+                }
+                (*id, builder.record.name.clone(), why)
+            })
+            .collect();
+        Explanation {
+            architecture: needs.architecture.clone(),
+            summary: summary(&builders),
+            builders,
+        }
+    }
+}
+
+/// "waiting: 12 builders match; 9 busy, 2 resetting, 1 quarantined; 30 lack
+/// tag gpu", counting each builder once, by its first reason.
+fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)]) -> String {
+    if builders.is_empty() {
+        return "no builder has joined the farm yet".to_owned();
+    }
+    let mut now: BTreeMap<String, usize> = BTreeMap::new();
+    let mut never: BTreeMap<String, usize> = BTreeMap::new();
+    let mut matching = 0;
+    for (_, _, why) in builders {
+        let Some(first) = why.first() else { continue };
+        let counts = if is_for_good(first) {
+            &mut never
+        } else {
+            matching += 1;
+            &mut now
+        };
+        *counts.entry(words(first)).or_default() += 1;
+    }
+    let list = |counts: BTreeMap<String, usize>| {
+        counts
+            .into_iter()
+            .map(|(words, count)| format!("{count} {words}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut text = format!("{matching} builders match");
+    if !now.is_empty() {
+        text = format!("{text}; {}", list(now));
+    }
+    if !never.is_empty() {
+        text = format!("{text}; of the others, {}", list(never));
+    }
+    text
+}
+
+/// Whether only another offer of the builder's would change it.
+fn is_for_good(why: &Why) -> bool {
+    match why {
+        Why::WrongArchitecture
+        | Why::WrongVirtualization
+        | Why::NoRecipe
+        | Why::LacksTag(_)
+        | Why::RestrictedTag(_)
+        | Why::RungTooLow
+        | Why::TooLittleMemory
+        | Why::TooLittleDisk => true,
+        Why::Free
+        | Why::Excluded
+        | Why::Resting
+        | Why::Offline
+        | Why::Unreachable
+        | Why::AgentFrozen
+        | Why::Busy(_)
+        | Why::Dirty
+        | Why::Resetting
+        | Why::ResetFailing
+        | Why::AwaitsUpload
+        | Why::Manual
+        | Why::Draining
+        | Why::Disabled
+        | Why::Quarantined
+        | Why::Unfit
+        | Why::FarmSuspect => false,
+    }
+}
+
+/// One reason in words that follow a number of builders.
+#[must_use]
+pub fn words(why: &Why) -> String {
+    let text = match why {
+        Why::Free => "free",
+        Why::WrongArchitecture => "of another architecture",
+        Why::WrongVirtualization => "not virtualized as asked",
+        Why::NoRecipe => "without the recipe",
+        Why::LacksTag(tag) => return format!("without tag {tag}"),
+        Why::RestrictedTag(tag) => return format!("only for jobs with tag {tag}"),
+        Why::RungTooLow => "with too little isolation",
+        Why::TooLittleMemory => "with too little memory",
+        Why::TooLittleDisk => "with too little disk",
+        Why::Excluded => "passed over (failed this job lately)",
+        Why::Resting => "resting (refused work lately)",
+        Why::Offline => "offline",
+        Why::Unreachable => "unreachable",
+        Why::AgentFrozen => "frozen",
+        Why::Busy(_) => "busy",
+        Why::Dirty => "dirty",
+        Why::Resetting => "resetting",
+        Why::ResetFailing => "failing to reset",
+        Why::AwaitsUpload => "sending outputs before a reset",
+        Why::Manual => "manual",
+        Why::Draining => "draining",
+        Why::Disabled => "disabled",
+        Why::Quarantined => "quarantined",
+        Why::Unfit => "unfit",
+        Why::FarmSuspect => "held back until the restore is accepted",
+    };
+    text.to_owned()
+}
+
+impl RefusedCode {
+    /// The word for it in replies and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Invalid => "invalid",
+            Self::Limit => "limit",
+            Self::Unmatched => "unmatched",
+            Self::Suspect => "suspect",
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The farm. Owns the whole state of the brain and the course of one step: an
+//! event is routed to the concept it belongs to, then touched builders are
+//! reset or made available, waiting jobs are dispatched, and what was touched
+//! is written. Decides nothing by itself.
+//!
+//! Invariant: between two steps no job waits that a free builder could take.
+
+use std::collections::BTreeMap;
+
+use farmbell_protocol::bounded::Text;
+use farmbell_protocol::id::{AgentId, BuilderId, Epoch, JobId, KeyHash, SubmissionId};
+use farmbell_protocol::time::{Now, Time};
+use rand_chacha::ChaCha12Rng;
+use rand_core::RngCore;
+
+use crate::agents::Agent;
+use crate::builders::Builder;
+use crate::clock::{CHECKPOINT_EVERY, Clock};
+use crate::deadlines::{Deadline, Deadlines};
+use crate::effect::{Effect, Reply};
+use crate::event::{Actor, Command, ConnId, Event, RequestId};
+use crate::jobs::{Decided, Job};
+use crate::mutation::{Mutation, Planted};
+use crate::queue::{OwnerId, Queue};
+use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
+use crate::settings::Settings;
+use crate::step::Step;
+
+/// Deadlines and assignments of one step at most; the rest follows in the
+/// next, which is due at once. Keeps the longest step below some 10 ms.
+const BULK_STEP: usize = 1000;
+
+/// Everything the farm knows, owned by one task.
+#[derive(Debug)]
+pub struct Farm {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) meta: Meta,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) decided: Decided,
+    pub(crate) queue: Queue,
+    pub(crate) builders: BTreeMap<BuilderId, Builder>,
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    pub(crate) keys: BTreeMap<KeyHash, AgentId>,
+    pub(crate) conns: BTreeMap<ConnId, AgentId>,
+    /// Submissions that a repeated submit has to find again.
+    pub(crate) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
+    pub(crate) submission_keys: BTreeMap<(OwnerId, Text<128>), SubmissionId>,
+    pub(crate) tokens: BTreeMap<u64, TokenRecord>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) step: Step,
+    /// Builders that came free and have not been offered to the queue.
+    pub(crate) unmatched: std::collections::VecDeque<BuilderId>,
+    pub(crate) planted: Planted,
+    /// What the last step touched, for the invariants' check.
+    pub(crate) touched: Touched,
+    /// The planted fault: what a submit should have made durable.
+    pub(crate) late: Vec<Change>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) jobs: Vec<JobId>,
+    pub(crate) builders: Vec<BuilderId>,
+}
+
+impl Farm {
+    /// Takes one event; what must be done comes back in order, changes first.
+    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        self.clock.tick(now);
+        self.route(event);
+        self.end_step()
+    }
+
+    /// When [`Event::Wake`] is due, if ever, on the driver's clock.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        if !self.unmatched.is_empty() {
+            return Some(self.clock.on_driver(self.clock.now()));
+        }
+        let next = self.deadlines.next()?;
+        let checkpoint = self.clock.checkpoint + CHECKPOINT_EVERY;
+        Some(self.clock.on_driver(next.min(checkpoint)))
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.meta.epoch
+    }
+
+    /// Takes one protection away, to see that the simulation notices.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn plant(&mut self, mutation: crate::mutation::Mutation) {
+        self.planted.plant(mutation);
+    }
+
+    fn route(&mut self, event: Event) {
+        match event {
+            Event::Request {
+                request,
+                by,
+                command,
+            } => self.request(request, &by, command),
+            Event::Join {
+                conn,
+                key,
+                address,
+                join,
+            } => self.join(conn, key, address, &join),
+            Event::Hello {
+                conn,
+                key,
+                address,
+                hello,
+                builders,
+                attempts,
+            } => self.hello(conn, key, address, &hello, &builders, &attempts),
+            Event::Report { conn, frame } => self.report(conn, frame),
+            Event::Closed { conn } => self.closed(conn),
+            Event::Parked { key, what } => self.parked(key, &what),
+            Event::LogClosed { attempt, bytes } => self.log_closed(attempt, bytes),
+            Event::Collected { attempt, outputs } => self.collected(attempt, outputs),
+            Event::Progress { attempt } => self.progress(attempt),
+            Event::Wake => self.wake(),
+        }
+    }
+
+    fn request(&mut self, request: RequestId, by: &Actor, command: Command) {
+        let by = &by.name;
+        let reply = match command {
+            Command::Submit(submit) => self.submit(by, submit),
+            Command::DryRun { jobs } => Ok(self.dry_run(&jobs)),
+            Command::Cancel { job, why } => self.cancel(by, job, why),
+            Command::Retry { job } => self.retry(by, &job),
+            Command::Explain { job } => self.explain(job),
+            Command::Overview => Ok(self.overview()),
+            Command::TokenCreate {
+                uses,
+                ttl_ms,
+                envelope,
+                secret_hash,
+            } => self.create_token(by, uses, ttl_ms, envelope, secret_hash),
+            Command::TokenRevoke { token } => self.revoke_token(by, token),
+            Command::Tokens => Ok(Reply::Tokens(self.tokens.values().cloned().collect())),
+            Command::Agents => Ok(self.list_agents()),
+            Command::Builder { builder, act, why } => self.act_on_builder(by, builder, act, &why),
+            Command::Agent { agent, act, why } => self.act_on_agent(by, agent, act, &why),
+            Command::AcceptRestore { why } => self.accept_restore(by, &why),
+        };
+        let reply = reply.unwrap_or_else(Reply::Refused);
+        self.step.effects.push(Effect::Reply {
+            request,
+            reply: Box::new(reply),
+        });
+    }
+
+    fn wake(&mut self) {
+        for _ in 0..BULK_STEP {
+            let Some(deadline) = self.deadlines.pop_due(self.clock.now()) else {
+                return;
+            };
+            match deadline {
+                Deadline::Lost(agent) => self.silent_too_long(agent),
+                Deadline::Accept(job) => self.offer_unanswered(job),
+                Deadline::Cancel(job) => self.cancel_unanswered(job),
+                Deadline::Upload(job) => self.upload_stalled(job),
+                Deadline::Reset(builder) => self.reset_too_long(builder),
+                Deadline::ResetRetry(builder) => self.retry_reset(builder),
+                Deadline::Avoid(job) => self.avoid_less(job),
+                Deadline::Rest(builder) => self.end_rest(builder),
+                Deadline::Drain(builder) => self.drain_over(builder),
+            }
+        }
+    }
+
+    /// Brings what this step touched to rest, and writes it.
+    pub(crate) fn end_step(&mut self) -> Vec<Effect> {
+        let mut written = Vec::new();
+        let mut budget = BULK_STEP;
+        loop {
+            let builders = self.step.touched_builders();
+            for id in &builders {
+                self.order_reset_if_due(*id);
+                if self.index_builder(*id) {
+                    self.unmatched.push_back(*id);
+                }
+            }
+            written.extend(builders);
+            written.extend(self.step.touched_builders());
+            if self.dispatch(&mut budget) == 0 {
+                break;
+            }
+        }
+        self.write(written);
+        debug_assert!(
+            !self.planted.is_none() || self.check_touched().is_ok(),
+            "{:?}",
+            self.check_touched()
+        );
+        std::mem::take(&mut self.step).finish()
+    }
+
+    /// Brings free builders and waiting jobs together; says how many.
+    fn dispatch(&mut self, budget: &mut usize) -> usize {
+        let mut assigned = 0;
+        while *budget > 0 {
+            let Some(builder) = self.unmatched.pop_front() else {
+                break;
+            };
+            *budget -= 1;
+            assigned += usize::from(self.match_builder(builder));
+        }
+        for class in std::mem::take(&mut self.step.wanting) {
+            assigned += self.match_class(class);
+        }
+        assigned
+    }
+
+    fn write(&mut self, mut builders: Vec<BuilderId>) {
+        builders.sort_unstable();
+        builders.dedup();
+        let mut changes = Vec::new();
+        for id in self.step.touched_agents() {
+            if let Some(agent) = self.agents.get(&id) {
+                changes.push(Change::Agent(Box::new(agent.record.clone())));
+            }
+        }
+        for id in &builders {
+            if let Some(builder) = self.builders.get(id) {
+                changes.push(Change::Builder(Box::new(builder.record.clone())));
+            }
+        }
+        let jobs = self.step.touched_jobs();
+        for id in &jobs {
+            if let Some(job) = self.jobs.get(id)
+                && !self.is_hidden(job)
+            {
+                let record = job.record(*id, &self.queue, job.stored_state());
+                changes.push(Change::Job(Box::new(record)));
+            }
+        }
+        self.touched = Touched { jobs, builders };
+        let clock_due = self.deadlines.next().is_some()
+            && self.clock.now() >= self.clock.checkpoint + CHECKPOINT_EVERY;
+        if self.step.meta || clock_due {
+            self.meta.clock = self.clock.now();
+            self.clock.checkpoint = self.clock.now();
+            self.step.meta = false;
+            changes.push(Change::Meta(self.meta.clone()));
+        }
+        self.step.changes.extend(changes);
+        if self.planted.is(Mutation::ReplyBeforeCommit) {
+            let now = std::mem::take(&mut self.step.changes);
+            let replies = self.step.effects.iter().any(|effect| {
+                matches!(effect, Effect::Reply { reply, .. }
+                    if matches!(**reply, Reply::Submitted { .. }))
+            });
+            self.step.changes = std::mem::take(&mut self.late);
+            if replies {
+                self.late = now;
+            } else {
+                self.step.changes.extend(now);
+            }
+        }
+    }
+
+    /// The planted fault: a report is acknowledged, and not stored.
+    fn is_hidden(&self, job: &Job) -> bool {
+        self.planted.is(Mutation::AckBeforeCommit)
+            && job
+                .live()
+                .is_some_and(|live| live.stage == crate::record::Stage::Accepted)
+    }
+
+    /// A number nobody can guess.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+}

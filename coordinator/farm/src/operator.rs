@@ -1,0 +1,337 @@
+//! What operators do to builders and agents. Owns what each act means for work
+//! that is under way. Every act is in the ledger with who and why.
+
+use farmbell_protocol::bounded::Text;
+use farmbell_protocol::id::{AgentId, BuilderId, Epoch, JobId};
+use farmbell_protocol::version::CloseCode;
+
+use crate::deadlines::Deadline;
+use crate::effect::{Refused, RefusedCode, Reply};
+use crate::event::{AgentAct, BuilderAct};
+use crate::farm::Farm;
+use crate::leases::Loss;
+use crate::ledger::About;
+use crate::record::{AgentStanding, Change, Cleanliness, LedgerKind, Occupation, OperatorMode};
+
+impl Farm {
+    pub(crate) fn act_on_builder(
+        &mut self,
+        by: &Text<128>,
+        id: BuilderId,
+        act: BuilderAct,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        if !self.builders.contains_key(&id) {
+            return Err(Refused {
+                code: RefusedCode::NotFound,
+                cause: format!("there is no builder {id}"),
+                fix: "see farmbell builders".to_owned(),
+            });
+        }
+        match act {
+            BuilderAct::Set(mode) => self.set_mode(by, id, mode, why),
+            BuilderAct::Reset => self.reset_by_hand(by, id, why)?,
+            BuilderAct::Remove { abandon } => return self.remove_builder(by, id, abandon, why),
+        }
+        Ok(self.builders.get(&id).map_or(Reply::Done, |builder| {
+            Reply::Builder(Box::new(builder.record.clone()))
+        }))
+    }
+
+    fn set_mode(&mut self, by: &Text<128>, id: BuilderId, mode: OperatorMode, why: &Text<256>) {
+        let wall = self.clock.wall();
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        let record = &mut builder.record;
+        let before = record.mode;
+        record.mode = mode;
+        record.mode_why = why.clone();
+        record.mode_by = by.clone();
+        record.mode_since = wall;
+        record.drain_deadline = None;
+        self.deadlines.disarm(Deadline::Drain(id));
+        self.step.touch_builder(id);
+        let about = About::builder(id).by(by);
+        let line = format!("{} -> {}: {why}", before.as_str(), mode.as_str());
+        self.note(LedgerKind::BuilderMode, about, line);
+        match mode {
+            OperatorMode::Disabled => self.fence(id, &format!("its builder was disabled: {why}")),
+            OperatorMode::Enabled => self.take_back(id, before),
+            OperatorMode::Manual | OperatorMode::Draining | OperatorMode::Quarantined => {}
+        }
+    }
+
+    /// A builder that was out of service starts from nothing: no strikes, and
+    /// nothing proves it clean.
+    fn take_back(&mut self, id: BuilderId, before: OperatorMode) {
+        match before {
+            OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => return,
+            OperatorMode::Quarantined | OperatorMode::Disabled => {}
+        }
+        self.deadlines.disarm(Deadline::ResetRetry(id));
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        builder.record.strikes = 0;
+        builder.record.reset_retry = None;
+        self.soil(id);
+    }
+
+    /// What the builder holds is not its any more, from now on.
+    fn fence(&mut self, id: BuilderId, why: &str) {
+        let Some(Occupation::Held { attempt }) = self
+            .builders
+            .get(&id)
+            .map(|builder| builder.record.occupation)
+        else {
+            return;
+        };
+        self.withdraw(attempt.job, why);
+        self.requeue(attempt.job, why);
+    }
+
+    fn reset_by_hand(
+        &mut self,
+        by: &Text<128>,
+        id: BuilderId,
+        why: &Text<256>,
+    ) -> Result<(), Refused> {
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return Ok(());
+        };
+        if let Occupation::Held { attempt } = builder.record.occupation {
+            return Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: format!("builder '{}' works on {attempt}", builder.record.name),
+                fix: "cancel that job or disable the builder first".to_owned(),
+            });
+        }
+        let ordered = match builder.record.cleanliness {
+            Cleanliness::Resetting { .. } | Cleanliness::Probing { .. } => true,
+            Cleanliness::Dirty | Cleanliness::Clean => false,
+        };
+        builder.record.reset_retry = None;
+        self.deadlines.disarm(Deadline::ResetRetry(id));
+        self.step.touch_builder(id);
+        let about = About::builder(id).by(by);
+        self.note(
+            LedgerKind::BuilderResetting,
+            about,
+            format!("by hand: {why}"),
+        );
+        if !ordered {
+            self.soil(id);
+        }
+        Ok(())
+    }
+
+    fn remove_builder(
+        &mut self,
+        by: &Text<128>,
+        id: BuilderId,
+        abandon: bool,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        let held = self
+            .builders
+            .get(&id)
+            .and_then(|builder| match builder.record.occupation {
+                Occupation::Held { attempt } => Some(attempt),
+                Occupation::Free => builder.uploads.first().and_then(|job| {
+                    self.jobs
+                        .get(job)
+                        .and_then(|job| job.live())
+                        .map(|live| live.id)
+                }),
+            });
+        if let Some(attempt) = held
+            && !abandon
+        {
+            return Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: format!("it still has {attempt}"),
+                fix: "drain it first, or remove it with --abandon".to_owned(),
+            });
+        }
+        let reason = format!("its builder was removed: {why}");
+        let uploads = self
+            .builders
+            .get(&id)
+            .map(|builder| builder.uploads.clone());
+        self.fence(id, &reason);
+        for job in uploads.unwrap_or_default() {
+            self.withdraw(job, &reason);
+            self.requeue(job, &reason);
+        }
+        self.note(
+            LedgerKind::BuilderRemoved,
+            About::builder(id).by(by),
+            why.as_str(),
+        );
+        self.drop_builder(id);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn act_on_agent(
+        &mut self,
+        by: &Text<128>,
+        id: AgentId,
+        act: AgentAct,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        let Some(agent) = self.agents.get(&id) else {
+            return Err(Refused {
+                code: RefusedCode::NotFound,
+                cause: format!("there is no agent {id}"),
+                fix: "see farmbell agents".to_owned(),
+            });
+        };
+        let standing = agent.record.standing;
+        match act {
+            AgentAct::Revoke => self.revoke_agent(by, id, why),
+            AgentAct::Approve => {
+                if standing == AgentStanding::Revoked {
+                    return Err(Refused {
+                        code: RefusedCode::Conflict,
+                        cause: format!("agent {id} was revoked; a revoked key never comes back"),
+                        fix: "join the machine anew with a new token".to_owned(),
+                    });
+                }
+                self.set_standing(id, AgentStanding::Active, why);
+                let about = About::agent(id).by(by);
+                self.note(LedgerKind::AgentApproved, about, why.as_str());
+            }
+            AgentAct::Remove => return self.remove_agent(by, id, why),
+        }
+        Ok(Reply::Done)
+    }
+
+    fn set_standing(&mut self, id: AgentId, standing: AgentStanding, why: &Text<256>) {
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return;
+        };
+        agent.record.standing = standing;
+        agent.record.standing_why = why.clone();
+        for builder in agent.builders.values() {
+            self.step.touch_builder(*builder);
+        }
+        self.step.touch_agent(id);
+    }
+
+    /// The key is worth nothing from now on, nor what it would still report.
+    fn revoke_agent(&mut self, by: &Text<128>, id: AgentId, why: &Text<256>) {
+        self.set_standing(id, AgentStanding::Revoked, why);
+        self.note(
+            LedgerKind::AgentRevoked,
+            About::agent(id).by(by),
+            why.as_str(),
+        );
+        let line = format!("its agent's key was revoked: {why}");
+        for job in self.live_jobs(id) {
+            self.lose(job, Loss::Certain, &line);
+        }
+        self.forget_session(id, CloseCode::Revoked, &line);
+    }
+
+    fn forget_session(&mut self, id: AgentId, code: CloseCode, why: &str) {
+        let Some(conn) = self.agents.get(&id).and_then(|agent| agent.conn) else {
+            return;
+        };
+        self.close(conn, code, why);
+        self.closed(conn);
+    }
+
+    fn remove_agent(
+        &mut self,
+        by: &Text<128>,
+        id: AgentId,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        let live: Vec<JobId> = self.live_jobs(id);
+        if let Some(job) = live.first() {
+            return Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: format!(
+                    "agent {id} still has {} attempts, one of job {job}",
+                    live.len()
+                ),
+                fix: "drain its builders first, or revoke it".to_owned(),
+            });
+        }
+        self.forget_session(id, CloseCode::UnknownKey, "this agent was removed");
+        self.deadlines.disarm(Deadline::Lost(id));
+        let builders: Vec<BuilderId> = self
+            .agents
+            .get(&id)
+            .map(|agent| agent.builders.values().copied().collect())
+            .unwrap_or_default();
+        for builder in builders {
+            self.drop_builder(builder);
+        }
+        if let Some(agent) = self.agents.remove(&id) {
+            self.keys.remove(&agent.record.key);
+        }
+        self.note(
+            LedgerKind::AgentRemoved,
+            About::agent(id).by(by),
+            why.as_str(),
+        );
+        self.step.changes.push(Change::AgentRemoved(id));
+        Ok(Reply::Done)
+    }
+
+    /// A restored store goes on: its epoch and floors rise above all that any
+    /// agent has seen.
+    pub(crate) fn accept_restore(
+        &mut self,
+        by: &Text<128>,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        let Some(seen) = self.meta.suspect.take() else {
+            return Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: "no agent has seen a later life of this store".to_owned(),
+                fix: "nothing has to be accepted".to_owned(),
+            });
+        };
+        self.meta.epoch = Epoch {
+            counter: self.meta.epoch.counter.max(seen.counter) + 1,
+            random: self.random(),
+        };
+        self.meta.job_floor = self.meta.job_floor.max(self.meta.job_seen);
+        self.step.meta = true;
+        let about = About::default().by(by);
+        let line = format!(
+            "epoch {}, jobs from {} on: {why}",
+            self.meta.epoch,
+            self.meta.job_floor + 1
+        );
+        self.note(LedgerKind::RestoreAccepted, about, line);
+        let builders: Vec<BuilderId> = self.builders.keys().copied().collect();
+        for builder in builders {
+            if self.index_builder(builder) {
+                self.unmatched.push_back(builder);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    /// A draining builder's time is over.
+    pub(crate) fn drain_over(&mut self, id: BuilderId) {
+        self.fence(id, "its builder's time to drain is over");
+    }
+}
+
+impl OperatorMode {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Manual => "manual",
+            Self::Draining => "draining",
+            Self::Quarantined => "quarantined",
+            Self::Disabled => "disabled",
+        }
+    }
+}

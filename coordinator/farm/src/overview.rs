@@ -1,0 +1,68 @@
+//! The overview. Owns the picture of the farm at one moment, for pages and
+//! commands. Never changes anything.
+
+use farmbell_protocol::id::JobId;
+
+use crate::effect::{BuilderView, Overview, Reply};
+use crate::farm::Farm;
+use crate::jobs::State;
+use crate::record::JobRecord;
+
+/// Waiting jobs that an overview lists: what a page can show.
+const QUEUE_SHOWN: usize = 100;
+
+impl Farm {
+    pub(crate) fn overview(&self) -> Reply {
+        let record = |id: &JobId| -> Option<JobRecord> {
+            let job = self.jobs.get(id)?;
+            Some(job.record(*id, &self.queue, job.stored_state()))
+        };
+        let running = self
+            .agents
+            .values()
+            .flat_map(|agent| agent.live.iter())
+            .filter_map(record)
+            .collect();
+        Reply::Overview(Box::new(Overview {
+            epoch: self.meta.epoch,
+            suspect: self.meta.suspect.is_some(),
+            builders: self.builder_views(),
+            queue: self
+                .queue
+                .first(QUEUE_SHOWN)
+                .iter()
+                .filter_map(record)
+                .collect(),
+            waiting: self.queue.waiting(),
+            running,
+            oldest_waiting_ms: self.oldest_waiting_ms(),
+        }))
+    }
+
+    fn builder_views(&self) -> Vec<BuilderView> {
+        self.builders
+            .values()
+            .filter_map(|builder| {
+                let agent = self.agents.get(&builder.record.agent)?;
+                Some(BuilderView {
+                    record: builder.record.clone(),
+                    agent: agent.record.name.clone(),
+                    link: self.link_of(builder),
+                    link_since_ms: agent.link_since.0,
+                })
+            })
+            .collect()
+    }
+
+    /// Numbers rise with time, so the first waiting one is nearly always the
+    /// oldest; a retried job counts from its retry.
+    fn oldest_waiting_ms(&self) -> u64 {
+        self.jobs
+            .values()
+            .find_map(|job| match &job.state {
+                State::Waiting { since } => Some(self.clock.wall().0.saturating_sub(since.0)),
+                State::Live(_) => None,
+            })
+            .unwrap_or(0)
+    }
+}

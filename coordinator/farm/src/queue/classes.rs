@@ -1,0 +1,229 @@
+//! Classes of jobs and profiles of builders. Owns their numbers and the table
+//! of which fits which, filled by placement when either is first seen. Never
+//! looks at a job or a builder.
+
+use std::collections::BTreeMap;
+
+use farmbell_protocol::id::BuilderId;
+
+use crate::bits::Bits;
+use crate::placement::{Profile, misfits};
+use crate::record::Needs;
+
+/// Jobs that the same builders can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClassId(u32);
+
+/// Builders that make the same offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ProfileId(u32);
+
+impl ClassId {
+    pub(crate) fn index(self) -> usize {
+        index(self.0)
+    }
+
+    pub(crate) fn at(index: usize) -> Self {
+        Self(number(index))
+    }
+}
+
+impl ProfileId {
+    fn index(self) -> usize {
+        index(self.0)
+    }
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("a u32 fits a usize on every host of a coordinator")
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("classes and profiles are far fewer than 2^32")
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    pub(crate) needs: Needs,
+    /// Builders that are passed over for these jobs for a while, sorted.
+    pub(crate) avoids: Vec<BuilderId>,
+    /// Jobs that name this class, waiting or not.
+    users: u64,
+    pub(crate) waiting: u64,
+    profiles: Bits,
+}
+
+#[derive(Debug)]
+struct ProfileEntry {
+    profile: Profile,
+    users: u64,
+    classes: Bits,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Classes {
+    classes: Vec<Option<Class>>,
+    class_ids: BTreeMap<(Needs, Vec<BuilderId>), ClassId>,
+    class_holes: Vec<usize>,
+    profiles: Vec<Option<ProfileEntry>>,
+    profile_ids: BTreeMap<Profile, ProfileId>,
+    profile_holes: Vec<usize>,
+}
+
+impl Classes {
+    pub(crate) fn get(&self, class: ClassId) -> &Class {
+        self.classes[class.index()]
+            .as_ref()
+            .expect("a class lives while a job names it")
+    }
+
+    fn get_mut(&mut self, class: ClassId) -> &mut Class {
+        self.classes[class.index()]
+            .as_mut()
+            .expect("a class lives while a job names it")
+    }
+
+    pub(crate) fn fits(&self, class: ClassId, profile: ProfileId) -> bool {
+        self.get(class).profiles.has(profile.index())
+    }
+
+    /// The classes that builders of this profile can take.
+    pub(crate) fn of_profile(&self, profile: ProfileId) -> &Bits {
+        &self.entry(profile).classes
+    }
+
+    /// Every kind of builder that is known.
+    pub(crate) fn profiles(&self) -> impl Iterator<Item = &Profile> + '_ {
+        self.profiles.iter().flatten().map(|entry| &entry.profile)
+    }
+
+    pub(crate) fn profile(&self, profile: ProfileId) -> &Profile {
+        &self.entry(profile).profile
+    }
+
+    fn entry(&self, profile: ProfileId) -> &ProfileEntry {
+        self.profiles[profile.index()]
+            .as_ref()
+            .expect("a profile lives while a builder has it")
+    }
+
+    pub(crate) fn waits(&mut self, class: ClassId) {
+        self.get_mut(class).waiting += 1;
+    }
+
+    pub(crate) fn leaves(&mut self, class: ClassId) {
+        self.get_mut(class).waiting -= 1;
+    }
+
+    /// Whether a job of this class waits; a class nobody names does not.
+    pub(crate) fn is_wanting(&self, class: ClassId) -> bool {
+        self.classes
+            .get(class.index())
+            .and_then(Option::as_ref)
+            .is_some_and(|class| class.waiting > 0)
+    }
+
+    /// The class's number, for one more job; given back with `release`.
+    pub(crate) fn intern(&mut self, needs: &Needs, mut avoids: Vec<BuilderId>) -> ClassId {
+        avoids.sort_unstable();
+        avoids.dedup();
+        let key = (needs.clone(), avoids);
+        if let Some(id) = self.class_ids.get(&key) {
+            let id = *id;
+            self.get_mut(id).users += 1;
+            return id;
+        }
+        let at = self.class_holes.pop().unwrap_or_else(|| {
+            self.classes.push(None);
+            self.classes.len() - 1
+        });
+        let mut profiles = Bits::default();
+        for (other, entry) in self.profiles.iter_mut().enumerate() {
+            let Some(entry) = entry else { continue };
+            if misfits(needs, &entry.profile).is_empty() {
+                profiles.set(other);
+                entry.classes.set(at);
+            }
+        }
+        self.classes[at] = Some(Class {
+            needs: key.0.clone(),
+            avoids: key.1.clone(),
+            users: 1,
+            waiting: 0,
+            profiles,
+        });
+        let id = ClassId::at(at);
+        self.class_ids.insert(key, id);
+        id
+    }
+
+    pub(crate) fn release(&mut self, class: ClassId) {
+        let entry = self.get_mut(class);
+        entry.users -= 1;
+        if entry.users > 0 {
+            return;
+        }
+        let Some(gone) = self.classes[class.index()].take() else {
+            return;
+        };
+        self.class_ids.remove(&(gone.needs, gone.avoids));
+        for profile in gone.profiles.iter() {
+            if let Some(Some(entry)) = self.profiles.get_mut(profile) {
+                entry.classes.clear(class.index());
+            }
+        }
+        self.class_holes.push(class.index());
+    }
+
+    /// The profile's number, for one more builder; given back with
+    /// `release_profile`.
+    pub(crate) fn intern_profile(&mut self, profile: Profile) -> ProfileId {
+        if let Some(id) = self.profile_ids.get(&profile) {
+            let id = *id;
+            if let Some(entry) = self.profiles[id.index()].as_mut() {
+                entry.users += 1;
+            }
+            return id;
+        }
+        let at = self.profile_holes.pop().unwrap_or_else(|| {
+            self.profiles.push(None);
+            self.profiles.len() - 1
+        });
+        let mut classes = Bits::default();
+        for (other, class) in self.classes.iter_mut().enumerate() {
+            let Some(class) = class else { continue };
+            if misfits(&class.needs, &profile).is_empty() {
+                classes.set(other);
+                class.profiles.set(at);
+            }
+        }
+        let id = ProfileId(number(at));
+        self.profile_ids.insert(profile.clone(), id);
+        self.profiles[at] = Some(ProfileEntry {
+            profile,
+            users: 1,
+            classes,
+        });
+        id
+    }
+
+    pub(crate) fn release_profile(&mut self, profile: ProfileId) {
+        let Some(entry) = self.profiles[profile.index()].as_mut() else {
+            return;
+        };
+        entry.users -= 1;
+        if entry.users > 0 {
+            return;
+        }
+        let Some(gone) = self.profiles[profile.index()].take() else {
+            return;
+        };
+        self.profile_ids.remove(&gone.profile);
+        for class in gone.classes.iter() {
+            if let Some(Some(class)) = self.classes.get_mut(class) {
+                class.profiles.clear(profile.index());
+            }
+        }
+        self.profile_holes.push(profile.index());
+    }
+}

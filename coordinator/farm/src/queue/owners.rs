@@ -1,0 +1,147 @@
+//! Owners of jobs. Owns each one's waiting jobs by class, and whose turn it
+//! is: the owner with the least virtual time, which grows by what the farm
+//! gives it, divided by its weight. Never looks at a builder.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use farmbell_protocol::bounded::Name;
+use farmbell_protocol::id::JobId;
+
+use super::{ClassId, Rank};
+use crate::bits::Bits;
+
+/// An owner, by number. Owners are few and are never forgotten by a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnerId(u32);
+
+/// What an owner of weight 1 pays for a second of a builder.
+const COST_PER_SECOND: u64 = 1 << 20;
+
+#[derive(Debug)]
+struct Owner {
+    name: Name,
+    weight: u64,
+    virtual_time: u64,
+    /// Classes in which it has waiting jobs.
+    wanting: Bits,
+    queues: BTreeMap<ClassId, BTreeSet<(Rank, JobId)>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    owners: Vec<Owner>,
+    ids: BTreeMap<Name, OwnerId>,
+    /// Those with a waiting job, the next in turn first.
+    turn: BTreeSet<(u64, OwnerId)>,
+}
+
+impl OwnerId {
+    fn index(self) -> usize {
+        usize::try_from(self.0).expect("a u32 fits a usize on every host of a coordinator")
+    }
+}
+
+impl Owners {
+    pub(crate) fn intern(&mut self, name: &Name) -> OwnerId {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let id = OwnerId(u32::try_from(self.owners.len()).expect("owners are people: few"));
+        self.owners.push(Owner {
+            name: name.clone(),
+            weight: 1,
+            virtual_time: 0,
+            wanting: Bits::default(),
+            queues: BTreeMap::new(),
+        });
+        self.ids.insert(name.clone(), id);
+        id
+    }
+
+    pub(crate) fn name(&self, owner: OwnerId) -> &Name {
+        &self.owners[owner.index()].name
+    }
+
+    pub(super) fn push(&mut self, id: OwnerId, class: ClassId, rank: Rank, job: JobId) -> bool {
+        let least = self.turn.first().map(|(time, _)| *time);
+        let owner = &mut self.owners[id.index()];
+        if owner.queues.is_empty() {
+            // Whoever was away has saved up nothing.
+            owner.virtual_time = owner.virtual_time.max(least.unwrap_or(owner.virtual_time));
+            self.turn.insert((owner.virtual_time, id));
+        }
+        owner.wanting.set(class.index());
+        owner.queues.entry(class).or_default().insert((rank, job))
+    }
+
+    pub(super) fn remove(&mut self, id: OwnerId, class: ClassId, rank: Rank, job: JobId) -> bool {
+        let owner = &mut self.owners[id.index()];
+        let Some(queue) = owner.queues.get_mut(&class) else {
+            return false;
+        };
+        let was = queue.remove(&(rank, job));
+        if queue.is_empty() {
+            owner.queues.remove(&class);
+            owner.wanting.clear(class.index());
+            if owner.queues.is_empty() {
+                self.turn.remove(&(owner.virtual_time, id));
+            }
+        }
+        was
+    }
+
+    pub(super) fn contains(&self, id: OwnerId, class: ClassId, rank: Rank, job: JobId) -> bool {
+        self.owners[id.index()]
+            .queues
+            .get(&class)
+            .is_some_and(|queue| queue.contains(&(rank, job)))
+    }
+
+    /// The owner has been given so many seconds of a builder.
+    pub(crate) fn charge(&mut self, id: OwnerId, seconds: u64) {
+        let owner = &mut self.owners[id.index()];
+        let turn = self.turn.remove(&(owner.virtual_time, id));
+        owner.virtual_time = owner
+            .virtual_time
+            .saturating_add(seconds.saturating_mul(COST_PER_SECOND) / owner.weight.max(1));
+        if turn {
+            self.turn.insert((owner.virtual_time, id));
+        }
+    }
+
+    /// The first job of the first owner in turn that has one in an acceptable
+    /// class; `among` is a superset of the acceptable ones.
+    pub(super) fn best(&self, acceptable: impl Fn(ClassId) -> bool, among: &Bits) -> Option<JobId> {
+        self.turn.iter().find_map(|(_, id)| {
+            let owner = &self.owners[id.index()];
+            owner
+                .wanting
+                .common(among)
+                .map(ClassId::at)
+                .filter(|class| acceptable(*class))
+                .filter_map(|class| owner.queues.get(&class)?.first())
+                .min()
+                .map(|(_, job)| *job)
+        })
+    }
+
+    /// The first jobs by turn and rank.
+    pub(super) fn first(&self, limit: usize) -> Vec<JobId> {
+        let mut jobs = Vec::new();
+        for (_, id) in &self.turn {
+            let owner = &self.owners[id.index()];
+            let mut own: Vec<(Rank, JobId)> = owner
+                .queues
+                .values()
+                .flat_map(|queue| queue.iter().take(limit - jobs.len()).copied())
+                .collect();
+            own.sort_unstable();
+            own.truncate(limit - jobs.len());
+            jobs.extend(own.into_iter().map(|(_, job)| job));
+            if jobs.len() == limit {
+                break;
+            }
+        }
+        jobs
+    }
+}

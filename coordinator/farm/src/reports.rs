@@ -1,0 +1,389 @@
+//! Reports. Owns numbering and fencing of what agents say after the Welcome:
+//! applied once, in order, acknowledged after the commit; everything stale is
+//! answered with the stored truth and kept in the ledger. Never decides what a
+//! result means (verdicts.rs) nor what a reset proves (reset.rs).
+
+use std::sync::Arc;
+
+use farmbell_protocol::agent_to_coordinator::{
+    Accepted, AgentFrame, Ended, OutputsLost, Refusal, Refused, Sealed, Started,
+};
+use farmbell_protocol::bounded::Reason;
+use farmbell_protocol::coordinator_to_agent::{Ack, Committed, CoordinatorFrame};
+use farmbell_protocol::id::{AgentId, AttemptId, JobId, Seq};
+use farmbell_protocol::spec::Output;
+use farmbell_protocol::version::CloseCode;
+
+use crate::clock::{GRACE, grace_floor};
+use crate::deadlines::Deadline;
+use crate::effect::Effect;
+use crate::event::ConnId;
+use crate::farm::Farm;
+use crate::leases::Loss;
+use crate::ledger::About;
+use crate::record::{AttemptEnd, AttemptRecord, Change, LedgerKind, SealedRecord, Stage};
+
+/// Progress of an upload is written down when it moved the deadline by this
+/// part of the whole; in between, memory is enough.
+const UPLOAD_WRITE_PART: u32 = 4;
+
+impl Farm {
+    pub(crate) fn report(&mut self, conn: ConnId, frame: AgentFrame) {
+        let Some(agent) = self.conns.get(&conn).copied() else {
+            let why = "this connection is not a session any more";
+            return self.close(conn, CloseCode::Replaced, why);
+        };
+        match frame {
+            AgentFrame::Join(_)
+            | AgentFrame::Hello(_)
+            | AgentFrame::HelloBuilder(_)
+            | AgentFrame::HelloAttempt(_)
+            | AgentFrame::HelloEnd(_) => {
+                self.close(conn, CloseCode::OutOfPlace, "the session is already open");
+            }
+            AgentFrame::Accepted(report) => {
+                self.take(
+                    agent,
+                    report.attempt,
+                    report.seq,
+                    &[Stage::Assigned],
+                    |farm| {
+                        farm.accepted(&report);
+                    },
+                );
+            }
+            AgentFrame::Refused(report) => {
+                let stages = &[Stage::Assigned, Stage::Accepted];
+                self.take(agent, report.attempt, report.seq, stages, |farm| {
+                    farm.refused(&report);
+                });
+            }
+            AgentFrame::Started(report) => {
+                self.take(
+                    agent,
+                    report.attempt,
+                    report.seq,
+                    &[Stage::Accepted],
+                    |farm| {
+                        farm.started(&report);
+                    },
+                );
+            }
+            AgentFrame::Ended(report) => {
+                let stages = &[Stage::Accepted, Stage::Running];
+                self.take(agent, report.attempt, report.seq, stages, |farm| {
+                    farm.ended(&report);
+                });
+            }
+            AgentFrame::Sealed(report) => {
+                let stages = &[Stage::Collecting];
+                self.take(agent, report.attempt, report.seq, stages, |farm| {
+                    farm.sealed(&report);
+                });
+            }
+            AgentFrame::OutputsLost(report) => {
+                let stages = &[Stage::Collecting, Stage::Finishing];
+                self.take(agent, report.attempt, report.seq, stages, |farm| {
+                    farm.outputs_lost(&report);
+                });
+            }
+            AgentFrame::ResetStarted(report) => {
+                self.take_of_builder(agent, report.builder, report.seq, |_, _| {});
+            }
+            AgentFrame::ResetFailed(report) => {
+                self.take_of_builder(agent, report.builder, report.seq, |farm, builder| {
+                    farm.reset_failed(builder, &report);
+                });
+            }
+            AgentFrame::Clean(report) => {
+                self.take_of_builder(agent, report.builder, report.seq, |farm, builder| {
+                    farm.proved_clean(builder, &report);
+                });
+            }
+            AgentFrame::Condition(report) => {
+                self.take_of_builder(agent, report.builder, report.seq, |farm, builder| {
+                    farm.condition(builder, &report);
+                });
+            }
+        }
+    }
+
+    /// Applies a report of an attempt if it is the next one and the attempt is
+    /// live and at a stage where it has its place.
+    fn take(
+        &mut self,
+        agent: AgentId,
+        attempt: AttemptId,
+        seq: Seq,
+        stages: &[Stage],
+        apply: impl FnOnce(&mut Self),
+    ) {
+        let live = self
+            .live_attempt(attempt)
+            .filter(|live| live.agent == agent)
+            .map(|live| (live.acked, live.stage));
+        let Some((acked, stage)) = live else {
+            return self.answer_stale(agent, attempt, seq);
+        };
+        if seq > acked.next() {
+            // A gap: the agent repeats in order what is not acknowledged.
+            return;
+        }
+        if seq <= acked {
+            return self.ack(agent, attempt, acked);
+        }
+        if !stages.contains(&stage) {
+            let why = format!("its report {seq} has no place while {}", stage.as_str());
+            self.abandon(agent, attempt, &why);
+            return self.lose(attempt.job, Loss::Certain, &why);
+        }
+        if let Some(live) = self.live_mut(attempt.job) {
+            live.acked = seq;
+        }
+        self.step.touch_job(attempt.job);
+        self.ack(agent, attempt, seq);
+        apply(self);
+    }
+
+    fn ack(&mut self, agent: AgentId, attempt: AttemptId, seq: Seq) {
+        self.send(agent, CoordinatorFrame::Ack(Ack { attempt, seq }));
+    }
+
+    pub(crate) fn live_mut(&mut self, job: JobId) -> Option<&mut AttemptRecord> {
+        self.jobs.get_mut(&job)?.live_mut()
+    }
+
+    fn answer_stale(&mut self, agent: AgentId, attempt: AttemptId, seq: Seq) {
+        if self.decided.by(attempt) {
+            self.ack(agent, attempt, seq);
+            return self.send(agent, CoordinatorFrame::Committed(Committed { attempt }));
+        }
+        let why = self.why_stale(attempt);
+        let about = About::attempt(attempt).of(agent);
+        let line = format!("report {seq} not applied: {why}");
+        self.note(LedgerKind::StaleReport, about, line);
+        self.abandon(agent, attempt, &why);
+    }
+
+    /// Why an attempt that is not live is not.
+    pub(crate) fn why_stale(&self, attempt: AttemptId) -> String {
+        let Some(job) = self.jobs.get(&attempt.job) else {
+            return "its job has its verdict".to_owned();
+        };
+        match job.live() {
+            Some(live) if live.id.generation == attempt.generation => {
+                format!("attempt {} took its place", live.id.number)
+            }
+            Some(live) => format!("generation {} took its place", live.id.generation),
+            None => "it was given up, and its job waits again".to_owned(),
+        }
+    }
+
+    fn accepted(&mut self, report: &Accepted) {
+        self.deadlines.disarm(Deadline::Accept(report.attempt.job));
+        if let Some(live) = self.live_mut(report.attempt.job) {
+            live.stage = Stage::Accepted;
+        }
+    }
+
+    fn refused(&mut self, report: &Refused) {
+        let job = report.attempt.job;
+        let end = AttemptEnd::Refused {
+            why: report.why.clone(),
+        };
+        let Some(attempt) = self.end_attempt(job, end) else {
+            return;
+        };
+        self.refund(job);
+        let why = format!("refused ({}): {}", report.refusal.as_str(), report.why);
+        let about = About::attempt(attempt.id)
+            .on(attempt.builder)
+            .of(attempt.agent);
+        self.note(LedgerKind::AttemptRefused, about, &*why);
+        match report.refusal {
+            Refusal::UnknownRecipe | Refusal::Input | Refusal::Unfit => {
+                self.avoid(job, attempt.builder, false);
+            }
+            Refusal::NoSpace | Refusal::Backlog | Refusal::Draining => {
+                self.rest(attempt.builder);
+            }
+            Refusal::Occupied => {
+                let line = "we believed it free, its agent says it is not: reset again";
+                let about = About::attempt(attempt.id).on(attempt.builder);
+                self.note(LedgerKind::IsolationBreach, about, line);
+                self.rest(attempt.builder);
+            }
+        }
+        self.requeue(job, &why);
+    }
+
+    fn started(&mut self, report: &Started) {
+        let wall = self.clock.wall();
+        let Some(job) = self.jobs.get_mut(&report.attempt.job) else {
+            return;
+        };
+        if let Some(rare) = &mut job.rare
+            && !self.planted.is(crate::mutation::Mutation::AdoptTooLate)
+        {
+            // From here on whatever comes back is superseded.
+            rare.lost.clear();
+        }
+        let Some(live) = job.live_mut() else {
+            return;
+        };
+        live.stage = Stage::Running;
+        live.started = Some(wall);
+        let about = About::attempt(live.id).on(live.builder).of(live.agent);
+        self.note(LedgerKind::JobRunning, about, "");
+    }
+
+    fn ended(&mut self, report: &Ended) {
+        let wall = self.clock.wall();
+        let Some(live) = self.live_mut(report.attempt.job) else {
+            return;
+        };
+        live.stage = Stage::Collecting;
+        live.ended = Some(wall);
+        live.outcome = Some(report.outcome.clone());
+        live.exit = report.exit;
+        live.usage = report.usage;
+        let about = About::attempt(live.id).on(live.builder).of(live.agent);
+        let line = crate::verdicts::outcome_words(&report.outcome);
+        self.note(LedgerKind::JobCollecting, about, line);
+    }
+
+    fn sealed(&mut self, report: &Sealed) {
+        let job = report.attempt.job;
+        let sealed = SealedRecord {
+            manifest: report.manifest,
+            manifest_bytes: report.manifest_bytes,
+            outputs: report.outputs,
+            output_bytes: report.output_bytes,
+            log_bytes: report.log_bytes,
+        };
+        let Some(live) = self.live_mut(job) else {
+            return;
+        };
+        live.stage = Stage::Finishing;
+        live.sealed = Some(sealed.clone());
+        let (attempt, builder, agent) = (live.id, live.builder, live.agent);
+        if let Some(builder) = self.builders.get_mut(&builder) {
+            builder.uploads.insert(job);
+        }
+        self.free_builder(builder, attempt);
+        self.step.touch_builder(builder);
+        self.step.effects.push(Effect::Expect { attempt, sealed });
+        let about = About::attempt(attempt).on(builder).of(agent);
+        let line = format!(
+            "{} outputs, {} bytes; log {} bytes",
+            report.outputs, report.output_bytes, report.log_bytes
+        );
+        self.note(LedgerKind::JobFinishing, about, line);
+        self.renew_upload(job);
+        self.settle(job);
+    }
+
+    fn outputs_lost(&mut self, report: &OutputsLost) {
+        let why = format!("its outputs are lost: {}", report.why);
+        let job = report.attempt.job;
+        let agent = self.live_mut(job).map(|live| live.agent);
+        self.lose(job, Loss::Certain, &why);
+        if let Some(agent) = agent {
+            self.abandon(agent, report.attempt, &why);
+        }
+    }
+
+    /// The bulk layer has the whole log on disk.
+    pub(crate) fn log_closed(&mut self, attempt: AttemptId, bytes: u64) {
+        let Some(live) = self.fenced(attempt, "its log is stored") else {
+            return;
+        };
+        live.log_closed = Some(bytes);
+        self.step.touch_job(attempt.job);
+        self.renew_upload(attempt.job);
+        self.settle(attempt.job);
+    }
+
+    /// The bulk layer has the manifest and every blob it names on disk.
+    pub(crate) fn collected(&mut self, attempt: AttemptId, outputs: Arc<[Output]>) {
+        let Some(live) = self.fenced(attempt, "its outputs are stored") else {
+            return;
+        };
+        if live.sealed.is_none() || live.collected {
+            return;
+        }
+        live.collected = true;
+        self.step.touch_job(attempt.job);
+        self.step
+            .changes
+            .push(Change::Artifacts { attempt, outputs });
+        self.settle(attempt.job);
+    }
+
+    /// Bytes of sealed outputs arrived.
+    pub(crate) fn progress(&mut self, attempt: AttemptId) {
+        if self.live_attempt(attempt).is_some() {
+            self.renew_upload(attempt.job);
+        }
+    }
+
+    /// The live attempt of a fact about stored bytes; a stale fact goes to the
+    /// ledger only.
+    fn fenced(&mut self, attempt: AttemptId, fact: &str) -> Option<&mut AttemptRecord> {
+        if self.live_attempt(attempt).is_none() {
+            if !self.decided.by(attempt) {
+                let why = format!("{fact}, but {}", self.why_stale(attempt));
+                self.note(LedgerKind::StaleReport, About::attempt(attempt), why);
+            }
+            return None;
+        }
+        self.live_mut(attempt.job)
+    }
+
+    /// Bytes are travelling: they have the whole time again.
+    pub(crate) fn renew_upload(&mut self, job: JobId) {
+        let span = self.settings.upload_after;
+        let at = self.clock.now() + span;
+        let Some(live) = self.live_mut(job) else {
+            return;
+        };
+        if live.stage != Stage::Finishing {
+            return;
+        }
+        let moved = live.upload_deadline.map(|before| at.since(before));
+        if moved.is_none_or(|moved| moved >= span / UPLOAD_WRITE_PART) {
+            live.upload_deadline = Some(at);
+            self.step.touch_job(job);
+        }
+        self.deadlines.arm(Deadline::Upload(job), at);
+    }
+
+    /// The agent is back: what was left of the time is left still, but enough
+    /// for the bulk connection to be opened again.
+    pub(crate) fn resume_upload(&mut self, job: JobId) {
+        let now = self.clock.now();
+        let just_started = now < self.meta.started + GRACE;
+        let floor = if just_started {
+            grace_floor(now, self.meta.grace_from)
+        } else {
+            now + GRACE
+        };
+        let stored = self.live_mut(job).and_then(|live| live.upload_deadline);
+        match stored {
+            Some(at) => self.deadlines.arm(Deadline::Upload(job), at.max(floor)),
+            None => self.renew_upload(job),
+        }
+    }
+
+    pub(crate) fn upload_stalled(&mut self, job: JobId) {
+        let Some((attempt, agent)) = self.live_mut(job).map(|live| (live.id, live.agent)) else {
+            return;
+        };
+        let why = format!(
+            "no byte of its outputs arrived for {} s",
+            self.settings.upload_after.as_secs()
+        );
+        self.lose(job, Loss::Certain, &why);
+        self.abandon(agent, attempt, &Reason::cut(&*why));
+    }
+}

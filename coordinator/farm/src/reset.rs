@@ -1,0 +1,261 @@
+//! Resets. Owns when a builder is cleaned and what proves it clean: the answer
+//! to the newest challenge, and nothing else. A failed one is tried again with
+//! back-off; after a few the builder is quarantined with the script's output.
+//! Never decides who gets the clean builder.
+
+use std::time::Duration;
+
+use farmbell_protocol::agent_to_coordinator::{
+    Clean, Condition, ResetFailed, ResetStage, ScriptFailure,
+};
+use farmbell_protocol::bounded::Text;
+use farmbell_protocol::coordinator_to_agent::{BuilderAck, CoordinatorFrame, Reset};
+use farmbell_protocol::id::{AgentId, BuilderId, BuilderIndex, CleanNonce, Seq};
+use farmbell_protocol::outcome::ExitStatus;
+use farmbell_protocol::time::Time;
+
+use crate::deadlines::Deadline;
+use crate::effect::Link;
+use crate::farm::Farm;
+use crate::ledger::About;
+use crate::mutation::Mutation;
+use crate::record::{AgentStanding, Cleanliness, LedgerKind, Occupation, OperatorMode};
+
+/// The wait after the first failed reset; doubled with each strike.
+const RETRY_FIRST: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long a builder that refused work is left in peace, unless it says
+/// earlier that its condition changed.
+const REST: Duration = Duration::from_secs(60);
+
+impl Farm {
+    /// Orders the reset of a builder that is dirty and could be reset now.
+    pub(crate) fn order_reset_if_due(&mut self, id: BuilderId) {
+        let Some(builder) = self.builders.get(&id) else {
+            return;
+        };
+        let record = &builder.record;
+        let wanted = match record.mode {
+            OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
+            OperatorMode::Quarantined | OperatorMode::Disabled => false,
+        };
+        let active = self
+            .agents
+            .get(&record.agent)
+            .is_some_and(|agent| agent.record.standing != AgentStanding::Revoked);
+        if record.cleanliness != Cleanliness::Dirty
+            || record.occupation != Occupation::Free
+            || record.reset_retry.is_some()
+            || builder.awaits_upload()
+            || self.link_of(builder) != Link::Online
+            || !wanted
+            || !active
+        {
+            return;
+        }
+        let nonce = CleanNonce(self.random());
+        let deadline = self.clock.now() + self.settings.reset_after;
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        builder.record.cleanliness = Cleanliness::Resetting { deadline };
+        builder.record.nonce = Some(nonce);
+        let (agent, index) = (builder.record.agent, builder.index);
+        self.deadlines.arm(Deadline::Reset(id), deadline);
+        self.step.touch_builder(id);
+        self.note(LedgerKind::BuilderResetting, About::builder(id), "");
+        if let Some(index) = index {
+            let reset = Reset {
+                builder: index,
+                nonce,
+            };
+            self.send(agent, CoordinatorFrame::Reset(reset));
+        }
+    }
+
+    /// Applies a builder's report if it is its next one.
+    pub(crate) fn take_of_builder(
+        &mut self,
+        agent: AgentId,
+        index: BuilderIndex,
+        seq: Seq,
+        apply: impl FnOnce(&mut Self, BuilderId),
+    ) {
+        let known = self
+            .agents
+            .get(&agent)
+            .and_then(|agent| agent.indexes.get(&index).copied());
+        let Some(id) = known else {
+            let line = format!("a report of builder {index}, which it does not have any more");
+            return self.note(LedgerKind::StaleReport, About::agent(agent), line);
+        };
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        let acked = builder.record.acked;
+        if seq > acked.next() {
+            return;
+        }
+        let fresh = seq == acked.next();
+        if fresh {
+            builder.record.acked = seq;
+            self.step.touch_builder(id);
+            apply(self, id);
+        }
+        let ack = BuilderAck {
+            builder: index,
+            seq: seq.max(acked),
+        };
+        self.send(agent, CoordinatorFrame::BuilderAck(ack));
+    }
+
+    /// Whether this answers the builder's newest order.
+    fn answers(&mut self, id: BuilderId, nonce: CleanNonce, what: &str) -> bool {
+        let Some(builder) = self.builders.get(&id) else {
+            return false;
+        };
+        let record = &builder.record;
+        let ordered = matches!(
+            record.cleanliness,
+            Cleanliness::Resetting { .. } | Cleanliness::Probing { .. }
+        );
+        if ordered && record.nonce == Some(nonce) {
+            return true;
+        }
+        let line = format!("{what} answers no order that stands: nothing is proved by it");
+        self.note(LedgerKind::StaleReport, About::builder(id), line);
+        false
+    }
+
+    pub(crate) fn proved_clean(&mut self, id: BuilderId, report: &Clean) {
+        if !self.answers(id, report.nonce, "a clean proof")
+            && !self.planted.is(Mutation::LateNonceAccepted)
+        {
+            return;
+        }
+        self.deadlines.disarm(Deadline::Reset(id));
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        builder.record.cleanliness = Cleanliness::Clean;
+        builder.record.reset_retry = None;
+        builder.record.trouble = None;
+        let line = format!("reset {} ms, probe {} ms", report.reset_ms, report.probe_ms);
+        self.note(LedgerKind::BuilderClean, About::builder(id), line);
+    }
+
+    pub(crate) fn reset_failed(&mut self, id: BuilderId, report: &ResetFailed) {
+        if !self.answers(id, report.nonce, "a failed reset") {
+            return;
+        }
+        let what = match report.stage {
+            ResetStage::Reset => "the reset script",
+            ResetStage::Probe => "the probe",
+        };
+        let why = format!("{what} {}", failure_words(&report.failure));
+        let trouble = format!(
+            "{why}\n--- stdout ---\n{}\n--- stderr ---\n{}",
+            String::from_utf8_lossy(&report.stdout),
+            String::from_utf8_lossy(&report.stderr)
+        );
+        self.reset_trouble(id, &why, trouble);
+    }
+
+    /// No proof came in time.
+    pub(crate) fn reset_too_long(&mut self, id: BuilderId) {
+        let Some(builder) = self.builders.get(&id) else {
+            return;
+        };
+        if self.link_of(builder) != Link::Online {
+            // Nobody could have told: the next session orders a new one.
+            return self.soil(id);
+        }
+        let why = format!(
+            "no proof came within {} s",
+            self.settings.reset_after.as_secs()
+        );
+        self.reset_trouble(id, &why, why.clone());
+    }
+
+    fn reset_trouble(&mut self, id: BuilderId, why: &str, trouble: String) {
+        self.soil(id);
+        let now = self.clock.now();
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        builder.record.trouble = Some(Text::cut(trouble));
+        let retry = retry_at(now, builder.record.strikes);
+        builder.record.reset_retry = Some(retry);
+        self.deadlines.arm(Deadline::ResetRetry(id), retry);
+        let line = format!("{why}; again in {} s", retry.since(now).as_secs());
+        self.note(LedgerKind::BuilderResetFailed, About::builder(id), line);
+        self.blame_builder(id, why);
+    }
+
+    pub(crate) fn retry_reset(&mut self, id: BuilderId) {
+        if let Some(builder) = self.builders.get_mut(&id) {
+            builder.record.reset_retry = None;
+            self.step.touch_builder(id);
+        }
+    }
+
+    pub(crate) fn condition(&mut self, id: BuilderId, report: &Condition) {
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        builder.record.fitness = report.fitness;
+        builder.record.fitness_why = report.why.clone();
+        self.end_refusals(id);
+        self.note(
+            LedgerKind::BuilderFitness,
+            About::builder(id),
+            format!("{}: {}", report.fitness.as_str(), report.why),
+        );
+    }
+
+    /// Leaves a builder that refused work in peace for a while.
+    pub(crate) fn rest(&mut self, id: BuilderId) {
+        if let Some(builder) = self.builders.get_mut(&id) {
+            builder.rests = true;
+            let until = self.clock.now() + REST;
+            self.deadlines.arm(Deadline::Rest(id), until);
+            self.step.touch_builder(id);
+        }
+    }
+
+    pub(crate) fn end_rest(&mut self, id: BuilderId) {
+        self.deadlines.disarm(Deadline::Rest(id));
+        if let Some(builder) = self.builders.get_mut(&id) {
+            builder.rests = false;
+            self.step.touch_builder(id);
+        }
+    }
+
+    /// The builder speaks anew: what it refused may be offered again.
+    pub(crate) fn end_refusals(&mut self, id: BuilderId) {
+        self.end_rest(id);
+        let refused = self
+            .builders
+            .get_mut(&id)
+            .map(|builder| std::mem::take(&mut builder.refused));
+        for job in refused.unwrap_or_default() {
+            self.stop_avoiding(job, id);
+        }
+    }
+}
+
+fn retry_at(now: Time, strikes: u16) -> Time {
+    let factor = 1u32 << strikes.min(10);
+    now + RETRY_FIRST.saturating_mul(factor).min(RETRY_MAX)
+}
+
+fn failure_words(failure: &ScriptFailure) -> String {
+    match failure {
+        ScriptFailure::Exit(ExitStatus::Code(code)) => format!("exited with {code}"),
+        ScriptFailure::Exit(ExitStatus::Signal(signal)) => format!("died of signal {signal}"),
+        ScriptFailure::TimedOut { after_ms } => {
+            format!("was killed after {} s", after_ms / 1000)
+        }
+        ScriptFailure::NotRun { why } => format!("did not run to its end: {why}"),
+    }
+}

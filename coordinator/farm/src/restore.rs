@@ -1,0 +1,218 @@
+//! Restore. Owns the way from the store's snapshot to a farm that goes on: a
+//! new epoch, floors, indexes, and every stored deadline, with grace for
+//! agents to find their way back, which starts in quick succession do not
+//! renew for ever. No session survives a coordinator.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use farmbell_protocol::id::{Epoch, JobId};
+use farmbell_protocol::time::{Now, Time};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::agents::Agent;
+use crate::blame::AVOID_FAILED;
+use crate::clock::{Clock, GRACE, grace_floor};
+use crate::deadlines::{Deadline, Deadlines};
+use crate::effect::Effect;
+use crate::farm::{Farm, Touched};
+use crate::jobs::{Avoid, Decided, State};
+use crate::leases::Loss;
+use crate::ledger::About;
+use crate::mutation::Planted;
+use crate::queue::Queue;
+use crate::record::{
+    AgentRecord, BuilderRecord, Cleanliness, JobRecord, JobState, LedgerKind, Meta, Snapshot, Stage,
+};
+use crate::settings::Settings;
+use crate::step::Step;
+
+impl Farm {
+    /// The farm as the store tells it, at a new epoch, and what must be done
+    /// at once. `seed` is the operating system's randomness.
+    #[must_use]
+    pub fn restore(
+        settings: Settings,
+        snapshot: Snapshot,
+        now: Now,
+        seed: [u8; 32],
+    ) -> (Self, Vec<Effect>) {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let stored = snapshot.meta.unwrap_or_default();
+        let clock = Clock::resume(stored.clock, now);
+        let meta = next_life(stored, rng.next_u64());
+        let mut farm = Self {
+            settings,
+            clock,
+            rng,
+            meta,
+            jobs: BTreeMap::new(),
+            decided: Decided::default(),
+            queue: Queue::default(),
+            builders: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            submissions: BTreeMap::new(),
+            submission_keys: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            step: Step::default(),
+            unmatched: VecDeque::new(),
+            planted: Planted::default(),
+            touched: Touched::default(),
+            late: Vec::new(),
+        };
+        farm.step.meta = true;
+        for token in snapshot.tokens {
+            farm.tokens.insert(token.id, token);
+        }
+        for submission in snapshot.submissions {
+            farm.remember_submission(submission);
+        }
+        for agent in snapshot.agents {
+            farm.restore_agent(agent);
+        }
+        for builder in snapshot.builders {
+            farm.restore_builder(builder);
+        }
+        let jobs = snapshot.jobs.len();
+        for job in snapshot.jobs {
+            farm.restore_job(job);
+        }
+        farm.await_agents();
+        let line = format!("epoch {}, {jobs} unfinished jobs", farm.meta.epoch);
+        farm.note(LedgerKind::Started, About::default(), line);
+        let effects = farm.end_step();
+        (farm, effects)
+    }
+
+    fn floor(&self) -> Time {
+        grace_floor(self.clock.now(), self.meta.grace_from)
+    }
+
+    fn restore_agent(&mut self, record: AgentRecord) {
+        self.keys.insert(record.key, record.id);
+        let agent = Agent::new(record, self.clock.wall());
+        self.agents.insert(agent.record.id, agent);
+    }
+
+    fn restore_builder(&mut self, mut record: BuilderRecord) {
+        let floor = self.floor();
+        let id = record.id;
+        match &mut record.cleanliness {
+            Cleanliness::Resetting { deadline } | Cleanliness::Probing { deadline } => {
+                *deadline = (*deadline).max(floor);
+                self.deadlines.arm(Deadline::Reset(id), *deadline);
+            }
+            Cleanliness::Dirty | Cleanliness::Clean => {}
+        }
+        if let Some(at) = record.reset_retry {
+            self.deadlines.arm(Deadline::ResetRetry(id), at);
+        }
+        if let Some(at) = record.drain_deadline {
+            self.deadlines.arm(Deadline::Drain(id), at.max(floor));
+        }
+        self.insert_builder(record);
+    }
+
+    fn restore_job(&mut self, stored: JobRecord) {
+        let id = stored.id;
+        let mut job = self.compact(&stored);
+        let until = self.clock.now() + AVOID_FAILED;
+        if !stored.excluded.is_empty() {
+            job.rare_mut().avoids = stored
+                .excluded
+                .iter()
+                .map(|builder| Avoid {
+                    builder: *builder,
+                    until,
+                    failed: true,
+                })
+                .collect();
+            let class = self
+                .queue
+                .intern_class(&stored.needs, stored.excluded.to_vec());
+            self.queue.classes.release(job.class);
+            job.class = class;
+            self.deadlines.arm(Deadline::Avoid(id), until);
+        }
+        if !stored.lost.is_empty() {
+            job.rare_mut().lost = stored.lost.into_vec();
+        }
+        if let Some(mut wish) = stored.cancel {
+            wish.deadline = wish.deadline.max(self.floor());
+            self.deadlines.arm(Deadline::Cancel(id), wish.deadline);
+            job.rare_mut().cancel = Some(wish);
+        }
+        match stored.state {
+            JobState::Waiting { since } => {
+                job.state = State::Waiting { since };
+                if !job.suspended {
+                    self.queue.push(id, job.owner, job.class, job.rank());
+                }
+            }
+            JobState::Live(attempt) => {
+                if let Some(agent) = self.agents.get_mut(&attempt.agent) {
+                    agent.live.insert(id);
+                }
+                if attempt.stage == Stage::Finishing
+                    && let Some(builder) = self.builders.get_mut(&attempt.builder)
+                {
+                    builder.uploads.insert(id);
+                }
+                job.state = State::Live(attempt);
+            }
+            JobState::Done(_) => return self.queue.classes.release(job.class),
+        }
+        self.jobs.insert(id, job);
+    }
+
+    /// Whoever held work has to come back in time, as if its connection had
+    /// just ended; the deadline of one that was away already stays its.
+    fn await_agents(&mut self) {
+        let floor = self.floor();
+        let fresh = self.clock.now() + self.settings.lost_after;
+        let mut orphans: Vec<JobId> = Vec::new();
+        for (id, agent) in &mut self.agents {
+            let at = match agent.record.lost_at {
+                Some(at) => at.max(floor),
+                None if agent.live.is_empty() => continue,
+                None => fresh,
+            };
+            if agent.record.lost_at != Some(at) {
+                agent.record.lost_at = Some(at);
+                self.step.touch_agent(*id);
+            }
+            self.deadlines.arm(Deadline::Lost(*id), at);
+        }
+        for (id, job) in &self.jobs {
+            if let Some(live) = job.live()
+                && !self.agents.contains_key(&live.agent)
+            {
+                orphans.push(*id);
+            }
+        }
+        for job in orphans {
+            self.lose(job, Loss::Certain, "its agent is not known any more");
+        }
+    }
+}
+
+/// The farm's own numbers for a new process.
+fn next_life(stored: Meta, random: u64) -> Meta {
+    let ran_well = stored.clock.since(stored.started) >= GRACE || stored.epoch.counter == 0;
+    Meta {
+        epoch: Epoch {
+            counter: stored.epoch.counter + 1,
+            random,
+        },
+        started: stored.clock,
+        grace_from: if ran_well {
+            stored.clock
+        } else {
+            stored.grace_from
+        },
+        ..stored
+    }
+}

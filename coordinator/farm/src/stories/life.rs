@@ -1,0 +1,125 @@
+//! The life of a job when nothing goes wrong, and how each outcome ends it.
+
+use super::*;
+use crate::record::{Cleanliness, Occupation};
+
+#[test]
+fn a_job_runs_from_submit_to_verdict() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    assert_eq!((attempt.generation, attempt.number), (1, 1));
+    assert_eq!(world.record(&host).cleanliness, Cleanliness::Dirty);
+    world.run(&mut host, attempt, Outcome::Succeeded);
+    assert_eq!(world.record(&host).occupation, Occupation::Free);
+    assert_eq!(world.verdict(job), None, "its bytes still travel");
+    world.deliver(attempt);
+    assert_eq!(world.verdict(job), Some(Verdict::Succeeded));
+    assert!(world.sent().iter().any(|frame| matches!(
+        frame,
+        CoordinatorFrame::Committed(order) if order.attempt == attempt
+    )));
+}
+
+#[test]
+fn a_builder_is_reset_while_its_outputs_travel_and_works_again() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let first = world.submit(spec("first"));
+    let attempt = world.offered(&host);
+    let second = world.submit(spec("second"));
+    world.run(&mut host, attempt, Outcome::Succeeded);
+    world.clean(&mut host);
+    let next = world.offered(&host);
+    assert_eq!(next.job, second);
+    world.deliver(attempt);
+    assert_eq!(world.verdict(first), Some(Verdict::Succeeded));
+    assert_eq!(world.verdict(second), None);
+}
+
+#[test]
+fn a_failed_build_is_the_jobs_verdict() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    world.run(&mut host, attempt, failed());
+    world.deliver(attempt);
+    let verdict = world.verdict(job).unwrap();
+    assert!(
+        matches!(
+            verdict,
+            Verdict::Failed {
+                kind: FailureKind::Build,
+                ..
+            }
+        ),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn a_builders_problem_is_no_result_of_the_job() {
+    let mut world = World::new();
+    let mut bad = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&bad);
+    let good = world.ready(2);
+    world.run(&mut bad, attempt, builder_problem());
+    world.deliver(attempt);
+    assert_eq!(world.verdict(job), None);
+    assert_eq!(
+        world.offered(&good).number,
+        2,
+        "another builder takes it at once"
+    );
+    assert_eq!(world.record(&bad).strikes, 1);
+}
+
+#[test]
+fn attempts_are_capped_and_one_builder_alone_ends_a_poison_job() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("poison"));
+    for number in 1..=3 {
+        let attempt = world.offered(&host);
+        assert_eq!(attempt.number, number);
+        world.run(&mut host, attempt, builder_problem());
+        let order = world.reset_order().unwrap();
+        world.deliver(attempt);
+        if number < 3 {
+            world.prove(&mut host, order);
+        }
+    }
+    assert!(matches!(
+        world.verdict(job),
+        Some(Verdict::Infrastructure { .. })
+    ));
+}
+
+#[test]
+fn a_retry_is_a_new_generation_and_keeps_the_history() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    world.run(&mut host, attempt, failed());
+    world.clean(&mut host);
+    world.deliver(attempt);
+    let stored = world.store.jobs[&job].clone();
+    let retry = || Command::Retry {
+        job: Box::new(stored.clone()),
+    };
+    world.ask(retry()).unwrap();
+    let again = world.offered(&host);
+    assert_eq!((again.generation, again.number), (2, 1));
+    assert!(world.store.attempts.contains_key(&attempt));
+    assert!(world.ask(retry()).is_err(), "it is not finished now");
+    world.run(&mut host, again, Outcome::Succeeded);
+    world.deliver(again);
+    assert!(
+        world.ask(retry()).is_err(),
+        "that record is of an older generation"
+    );
+}
