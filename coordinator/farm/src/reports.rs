@@ -266,6 +266,9 @@ impl Farm {
         };
         live.stage = Stage::Finishing;
         live.sealed = Some(sealed.clone());
+        if report.outcome.is_some() {
+            live.outcome.clone_from(&report.outcome);
+        }
         let (attempt, builder, agent) = (live.id, live.builder, live.agent);
         if let Some(builder) = self.builders.get_mut(&builder) {
             builder.uploads.insert(job);

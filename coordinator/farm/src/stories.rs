@@ -505,6 +505,7 @@ impl World {
                 outputs: 0,
                 output_bytes: 0,
                 log_bytes: 100,
+                outcome: None,
             }),
         );
         self.hold(host, attempt, AttemptPhase::Sealed);
