@@ -1,2 +1,157 @@
-//! The HTTP API.
+//! The HTTP API, its pages and metrics. Owns the translation: requests become
+//! commands of the farm or reads of the store, replies become JSON. Decides
+//! nothing about jobs or builders, and holds no state of the farm.
+//!
+//! Invariant: whatever is answered was committed before (contract §3).
+
+mod agents;
+mod artifacts;
+mod blobs;
+mod builders;
+mod caller;
+mod events;
+mod extract;
+mod health;
+mod jobs;
+mod listen;
+mod logs;
+mod lookup;
+mod problem;
+mod show;
+mod submissions;
+mod tokens;
+mod watch;
 pub mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use farmbell_farm::effect::Reply;
+use farmbell_farm::event::{Actor, Command};
+use farmbell_protocol::id::KeyHash;
+
+use crate::blobs::Blobs;
+use crate::driver::FarmHandle;
+use crate::logs::Logs;
+use crate::store::{Queries, QueryError};
+use problem::{Result, internal};
+use wire::Problem;
+
+pub use listen::{bind_unix, serve};
+
+/// What the API works with.
+#[derive(Clone)]
+pub struct Api {
+    pub farm: FarmHandle,
+    pub queries: Arc<dyn Queries>,
+    pub blobs: Blobs,
+    pub logs: Logs,
+    /// What a writer over TCP has to show.
+    pub api_token: Arc<str>,
+    pub join: Arc<JoinPoint>,
+}
+
+/// What tokens tell new agents.
+#[derive(Clone, Debug)]
+pub struct JoinPoint {
+    /// `HOST:PORT` of the control endpoint, as agents reach it.
+    pub address: String,
+    /// The key that agents pin.
+    pub key: KeyHash,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api")
+            .field("join", &self.join)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// Asks the farm; a refusal of its is a problem here.
+    async fn ask(&self, by: Actor, command: Command) -> Result<Reply> {
+        match self.farm.request(by, command).await? {
+            Reply::Refused(refused) => Err(refused.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Asks for something that only reads.
+    async fn look(&self, command: Command) -> Result<Reply> {
+        let reader = Actor {
+            name: farmbell_protocol::bounded::Text::default(),
+        };
+        self.ask(reader, command).await
+    }
+
+    /// Reads the store, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Queries) -> std::result::Result<T, QueryError> + Send + 'static,
+    ) -> Result<T> {
+        let queries = Arc::clone(&self.queries);
+        Ok(blocking(move || read(queries.as_ref())).await??)
+    }
+}
+
+/// Does what may block on a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| internal(&e))
+}
+
+/// A reply of a kind that the command does not have: a bug of ours.
+fn unexpected(reply: &Reply) -> Problem {
+    debug_assert!(false, "the farm answered with another kind: {reply:?}");
+    Problem::new(
+        wire::Code::Internal,
+        "the farm's answer is of another kind than the question",
+        "This is a bug; please report it with the coordinator's journal.",
+    )
+}
+
+/// All routes.
+fn router(api: Api) -> Router {
+    let v1 = Router::new()
+        .route("/submissions", post(submissions::submit))
+        .route("/blobs/{digest}", put(blobs::put).get(blobs::get))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{job}", get(jobs::show))
+        .route("/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/jobs/{job}/retry", post(jobs::retry))
+        .route("/jobs/{job}/explain", get(jobs::explain))
+        .route("/jobs/{job}/wait", get(jobs::wait))
+        .route("/jobs/{job}/next-attempt", get(jobs::next_attempt))
+        .route("/jobs/{job}/log", get(logs::log))
+        .route("/jobs/{job}/artifacts", get(artifacts::list))
+        .route("/artifacts/{job}/{*name}", get(artifacts::get))
+        .route("/overview", get(builders::overview))
+        .route("/builders", get(builders::list))
+        .route("/builders/{name}", get(builders::show))
+        .route("/builders/{name}/{act}", post(builders::act))
+        .route("/agents", get(agents::list))
+        .route("/agents/{name}/{act}", post(agents::act))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{id}/revoke", post(tokens::revoke))
+        .route("/events", get(events::events))
+        .fallback(no_such_route);
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/healthz", get(health::healthz))
+        .fallback(no_such_route)
+        .layer(axum::middleware::from_fn(caller::same_site))
+        .layer(DefaultBodyLimit::max(extract::JSON_MAX))
+        .with_state(api)
+}
+
+#[expect(clippy::unused_async, reason = "a handler")]
+async fn no_such_route(uri: axum::http::Uri) -> Problem {
+    problem::not_found(
+        format!("there is nothing at {}", uri.path()),
+        "Check the path; the API is under /api/v1.",
+    )
+}

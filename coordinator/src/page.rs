@@ -405,6 +405,7 @@ mod tests {
             builder: Some("b1".to_owned()),
             started: Some(Stamp(1_000)),
             cancel: None,
+            suspended: false,
             verdict: None,
         }
     }

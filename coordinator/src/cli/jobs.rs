@@ -178,6 +178,7 @@ fn state_word(job: &JobView) -> String {
             None => verdict.verdict.clone(),
         },
         (None, Some(_)) => "cancelling".to_owned(),
+        (None, None) if job.suspended => "suspended".to_owned(),
         (None, None) => job.state.clone(),
     }
 }

@@ -7,6 +7,7 @@
 
 mod builder;
 mod event;
+mod health;
 mod job;
 mod problem;
 mod spec;
@@ -18,6 +19,7 @@ pub use builder::{
     Act, AgentView, BuilderView, EnvelopeView, Occupant, OverviewView, RemoveQuery, ResetView,
 };
 pub use event::EventView;
+pub use health::HealthView;
 pub use job::{
     ArtifactView, AttemptView, BuilderReasons, CancelView, EndView, ExplainView, JobDetail,
     JobList, JobView, OutcomeView, PlanView, UsageView, VerdictView, WaitView,

@@ -35,6 +35,9 @@ pub struct JobView {
     pub builder: Option<String>,
     pub started: Option<Stamp>,
     pub cancel: Option<CancelView>,
+    /// Waiting, but not to be started until it is resumed.
+    #[serde(default)]
+    pub suspended: bool,
     pub verdict: Option<VerdictView>,
 }
 

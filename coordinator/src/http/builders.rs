@@ -1,0 +1,99 @@
+//! Builders: looking at them and the operator's acts on them.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use farmbell_farm::effect::{BuilderView as FarmView, Overview, Reply};
+use farmbell_farm::event::{BuilderAct, Command};
+use farmbell_farm::record::OperatorMode;
+use farmbell_protocol::bounded::Text;
+
+use super::caller::{Caller, Operator};
+use super::extract::{Asked, Said};
+use super::problem::{Result, not_found};
+use super::wire::{Act, BuilderView, Code, OverviewView, Problem, RemoveQuery};
+use super::{Api, show, unexpected};
+
+pub(super) async fn overview(State(api): State<Api>, caller: Caller) -> Result<Json<OverviewView>> {
+    let overview = ask(&api).await?;
+    Ok(Json(show::overview(&overview, caller.sees_private())))
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<BuilderView>>> {
+    let overview = ask(&api).await?;
+    Ok(Json(overview.builders.iter().map(show::builder).collect()))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<BuilderView>> {
+    let overview = ask(&api).await?;
+    Ok(Json(show::builder(find(&overview, &name)?)))
+}
+
+pub(super) async fn act(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Path((name, word)): Path<(String, String)>,
+    Asked(remove): Asked<RemoveQuery>,
+    Said(said): Said<Option<Act>>,
+) -> Result<Json<Option<BuilderView>>> {
+    let act = parse(&word, remove)?;
+    let builder = find(&*ask(&api).await?, &name)?.record.id;
+    let why = Text::cut(said.unwrap_or_default().reason);
+    api.ask(by, Command::Builder { builder, act, why }).await?;
+    let now = ask(&api).await?;
+    let view = now.builders.iter().find(|view| view.record.id == builder);
+    Ok(Json(view.map(show::builder)))
+}
+
+fn parse(word: &str, remove: RemoveQuery) -> Result<BuilderAct> {
+    match word {
+        "enable" | "auto" | "resume" => Ok(BuilderAct::Set(OperatorMode::Enabled)),
+        "disable" => Ok(BuilderAct::Set(OperatorMode::Disabled)),
+        "manual" => Ok(BuilderAct::Set(OperatorMode::Manual)),
+        "drain" => Ok(BuilderAct::Set(OperatorMode::Draining)),
+        "quarantine" => Ok(BuilderAct::Set(OperatorMode::Quarantined)),
+        "reset" => Ok(BuilderAct::Reset),
+        "remove" => Ok(BuilderAct::Remove {
+            abandon: remove.abandon,
+        }),
+        other => Err(not_found(
+            format!("'{other}' is nothing one can do with a builder"),
+            "It is enable, disable, manual, auto, drain, resume, quarantine, reset or remove.",
+        )),
+    }
+}
+
+pub(super) async fn ask(api: &Api) -> Result<Box<Overview>> {
+    match api.look(Command::Overview).await? {
+        Reply::Overview(overview) => Ok(overview),
+        reply => Err(unexpected(&reply)),
+    }
+}
+
+/// The builder of this name; `AGENT/NAME` where several have it.
+fn find<'o>(overview: &'o Overview, name: &str) -> Result<&'o FarmView> {
+    let whole = |view: &FarmView| format!("{}/{}", view.agent, view.record.name);
+    let found: Vec<_> = overview
+        .builders
+        .iter()
+        .filter(|view| view.record.name.as_str() == name || whole(view) == name)
+        .collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(not_found(
+            format!("there is no builder '{name}'"),
+            "See which there are: farmbell builders",
+        )),
+        several => {
+            let mut problem = Problem::new(
+                Code::Ambiguous,
+                format!("several agents have a builder '{name}'"),
+                "Name one of these:",
+            );
+            problem.candidates = several.iter().map(|view| whole(view)).collect();
+            Err(problem)
+        }
+    }
+}

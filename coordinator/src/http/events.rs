@@ -1,0 +1,151 @@
+//! The event stream: the ledger as NDJSON or, if `Accept` asks for it, as
+//! server-sent events. Owns the joining of what is stored and what happens
+//! now, with no entry twice and none missing.
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use farmbell_farm::record::LedgerEntry;
+use futures_util::stream::try_unfold;
+use serde::Deserialize;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::extract::Asked;
+use super::problem::Result;
+use super::wire::Problem;
+use super::{Api, show};
+
+/// Entries read from the store at a time.
+const PAGE: u32 = 500;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct EventsQuery {
+    /// Begin behind the entry with this number.
+    after: Option<u64>,
+    /// Begin this many entries before the end.
+    tail: Option<u64>,
+    follow: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Ndjson,
+    ServerSent,
+}
+
+/// A reader's place between the stored entries and those to come.
+struct Reading {
+    api: Api,
+    after: u64,
+    live: Option<Receiver<LedgerEntry>>,
+    /// The store has been read to the end that it had then.
+    caught_up: bool,
+    form: Form,
+}
+
+pub(super) async fn events(
+    State(api): State<Api>,
+    Asked(query): Asked<EventsQuery>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let follow = matches!(query.follow.as_deref(), Some("" | "1" | "true"));
+    // Before the store is read, or what happens in between would be missed.
+    let live = follow.then(|| api.farm.ledger());
+    let after = match (last_event_id(&headers).or(query.after), query.tail) {
+        (Some(after), _) => after,
+        (None, Some(tail)) => {
+            let end = api.read(|queries| queries.ledger_end()).await?;
+            end.saturating_sub(tail)
+        }
+        (None, None) => 0,
+    };
+    let form = match headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+    {
+        Some(accept) if accept.contains("text/event-stream") => Form::ServerSent,
+        Some(_) | None => Form::Ndjson,
+    };
+    let reading = Reading {
+        api,
+        after,
+        live,
+        caught_up: false,
+        form,
+    };
+    let stream = try_unfold(reading, |mut reading| async move {
+        let piece = reading.next().await.map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>(piece.map(|piece| (piece, reading)))
+    });
+    Ok((self::headers(form, after), Body::from_stream(stream)).into_response())
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<u64> {
+    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
+}
+
+impl Reading {
+    /// The next entries in the form asked for; `None` at the end.
+    async fn next(&mut self) -> std::result::Result<Option<Bytes>, Problem> {
+        loop {
+            if !self.caught_up {
+                let after = self.after;
+                let page = self
+                    .api
+                    .read(move |queries| queries.ledger(after, PAGE))
+                    .await?;
+                self.caught_up = page.len() < PAGE as usize;
+                if !page.is_empty() {
+                    return Ok(Some(self.take(&page)));
+                }
+                continue;
+            }
+            let Some(live) = &mut self.live else {
+                return Ok(None);
+            };
+            match live.recv().await {
+                Ok(entry) if entry.seq <= self.after => {}
+                Ok(entry) if entry.seq == self.after + 1 => return Ok(Some(self.take(&[entry]))),
+                // Entries were passed over: the store has them.
+                Ok(_) | Err(RecvError::Lagged(_)) => self.caught_up = false,
+                Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    fn take(&mut self, entries: &[LedgerEntry]) -> Bytes {
+        let mut text = String::new();
+        for entry in entries {
+            self.after = entry.seq;
+            let json = serde_json::to_string(&show::event(entry))
+                .expect("an entry's view has string keys only");
+            match self.form {
+                Form::Ndjson => text.push_str(&format!("{json}\n")),
+                Form::ServerSent => text.push_str(&format!(
+                    "id: {}\nevent: {}\ndata: {json}\n\n",
+                    entry.seq,
+                    entry.kind.as_str()
+                )),
+            }
+        }
+        Bytes::from(text)
+    }
+}
+
+fn headers(form: Form, after: u64) -> HeaderMap {
+    let kind = match form {
+        Form::Ndjson => "application/x-ndjson",
+        Form::ServerSent => "text/event-stream",
+    };
+    let mut headers = HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]);
+    // A proxy that collects the stream would hold it back for ever.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert("x-events-after", HeaderValue::from(after));
+    headers
+}

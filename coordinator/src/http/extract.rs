@@ -1,0 +1,56 @@
+//! What a request says, read or refused with a [`Problem`]: query strings and
+//! JSON bodies. Owns the limit on bodies that are held in memory.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::problem::invalid;
+use super::wire::{Code, Problem};
+
+/// The largest JSON body: 256 jobs with long parameters fit many times over,
+/// and a hundred such requests at once still fit into memory.
+pub(super) const JSON_MAX: usize = 8 << 20;
+
+/// The query string.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Query::<T>::try_from_uri(&parts.uri)
+            .map(|Query(asked)| Self(asked))
+            .map_err(|e| invalid(e.body_text(), "Check the names and values after the '?'."))
+    }
+}
+
+/// A JSON body; an empty one stands for `null`.
+#[derive(Debug)]
+pub(super) struct Said<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Said<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|e| {
+            Problem::new(
+                Code::Limit,
+                e.body_text(),
+                format!(
+                    "A body may have {} MiB; submit fewer jobs at once.",
+                    JSON_MAX >> 20
+                ),
+            )
+        })?;
+        let json: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        serde_json::from_slice(json).map(Self).map_err(|e| {
+            invalid(
+                format!("the body is not what this wants: {e}"),
+                "Check its fields.",
+            )
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! Looking at jobs, waiting for them, and the acts on them.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use farmbell_farm::effect::Reply;
+use farmbell_farm::event::Command;
+use farmbell_farm::record::{JobRecord, JobState};
+use farmbell_protocol::bounded::Text;
+use farmbell_protocol::id::JobId;
+use serde::Deserialize;
+
+use super::caller::{Caller, Operator};
+use super::extract::{Asked, Said};
+use super::lookup::{self, Ordinal};
+use super::problem::{Result, invalid, not_found};
+use super::watch::Watch;
+use super::wire::{Act, ExplainView, JobDetail, JobList, JobView, Spec, WaitView};
+use super::{Api, artifacts, show, unexpected};
+use crate::store::{JobFilter, JobStanding};
+
+/// Jobs of one page at most.
+const PAGE_MAX: u32 = 500;
+const PAGE_USUAL: u32 = 50;
+/// Jobs that one request looks through at most; the cursor goes on behind.
+const SCAN_MAX: usize = 10_000;
+/// The longest wait of one request: whoever waits longer asks again.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ListQuery {
+    state: Option<String>,
+    owner: Option<String>,
+    arch: Option<String>,
+    /// The beginning of the name.
+    name: Option<String>,
+    submission: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<JobList>> {
+    let limit = query.limit.unwrap_or(PAGE_USUAL).clamp(1, PAGE_MAX) as usize;
+    let filter = filter(&query)?;
+    let private = caller.sees_private();
+    let list = api
+        .read(move |queries| {
+            let mut filter = filter;
+            let mut found = Vec::new();
+            let mut scanned = 0;
+            loop {
+                let page = queries.jobs(&filter, PAGE_MAX)?;
+                let last_page = page.len() < PAGE_MAX as usize;
+                scanned += page.len();
+                for record in page {
+                    filter.before = Some(record.id);
+                    if (private || !record.private) && query.wants(&record) {
+                        found.push(show::job(&record));
+                    }
+                    if found.len() == limit {
+                        return Ok(JobList::up_to(found, filter.before));
+                    }
+                }
+                if last_page {
+                    return Ok(JobList::up_to(found, None));
+                }
+                if scanned >= SCAN_MAX {
+                    return Ok(JobList::up_to(found, filter.before));
+                }
+            }
+        })
+        .await?;
+    Ok(Json(list))
+}
+
+impl JobList {
+    fn up_to(jobs: Vec<JobView>, last: Option<JobId>) -> Self {
+        Self {
+            jobs,
+            next: last.map(|job| job.to_string()),
+        }
+    }
+}
+
+fn filter(query: &ListQuery) -> Result<JobFilter> {
+    let standing = match query.state.as_deref() {
+        None => None,
+        Some("waiting") => Some(JobStanding::Waiting),
+        Some("live" | "assigned" | "running" | "collecting" | "finishing") => {
+            Some(JobStanding::Live)
+        }
+        Some("done" | "succeeded" | "failed" | "cancelled" | "superseded" | "infrastructure") => {
+            Some(JobStanding::Done)
+        }
+        Some(other) => {
+            return Err(invalid(
+                format!("'{other}' is no state of a job"),
+                "It is waiting, assigned, running, collecting, finishing, done, or a verdict: \
+                 succeeded, failed, cancelled, superseded, infrastructure.",
+            ));
+        }
+    };
+    let owner = query
+        .owner
+        .as_deref()
+        .map(Text::new)
+        .transpose()
+        .map_err(|_| not_found("no owner has so long a name", "Check the name."))?;
+    let submission = query
+        .submission
+        .as_deref()
+        .map(lookup::submission)
+        .transpose()?;
+    let before = query
+        .cursor
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| {
+            invalid(
+                "the cursor is not one of ours",
+                "Use the 'next' of an answer.",
+            )
+        })?;
+    Ok(JobFilter {
+        standing,
+        owner,
+        submission,
+        before,
+    })
+}
+
+impl ListQuery {
+    /// What the store's filter does not tell apart.
+    fn wants(&self, job: &JobRecord) -> bool {
+        let arch = self.arch.as_deref();
+        let name = self.name.as_deref();
+        arch.is_none_or(|arch| arch == job.needs.architecture.as_str())
+            && name.is_none_or(|name| job.name.starts_with(name))
+            && self.state.as_deref().is_none_or(|state| {
+                let view = show::job(job);
+                let verdict = view
+                    .verdict
+                    .as_ref()
+                    .map(|verdict| verdict.verdict.as_str());
+                state == view.state || Some(state) == verdict || state == "live"
+            })
+    }
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<JobDetail>> {
+    let job = lookup::job(&api, &caller, &id).await?;
+    let attempts = lookup::attempts(&api, &job).await?;
+    let artifacts = artifacts::of_job(&api, &job, &attempts).await?;
+    let id = job.id;
+    let spec = api.read(move |queries| queries.spec(id)).await?;
+    let spec = spec.ok_or_else(|| {
+        not_found(
+            format!("job {id} has no spec in the store"),
+            "Run `farmbell-coordinator check`.",
+        )
+    })?;
+    Ok(Json(JobDetail {
+        job: show::job(&job),
+        spec: Spec::from(spec.as_ref()),
+        attempts: attempts.iter().map(show::attempt).collect(),
+        artifacts,
+    }))
+}
+
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Path(id): Path<String>,
+    Said(act): Said<Option<Act>>,
+) -> Result<Json<JobView>> {
+    let job = lookup::job(&api, &Caller::Operator(by.clone()), &id)
+        .await?
+        .id;
+    let why = Text::cut(act.unwrap_or_default().reason);
+    let reply = api.ask(by, Command::Cancel { job, why }).await?;
+    after(&api, job, reply).await
+}
+
+pub(super) async fn retry(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Path(id): Path<String>,
+    Said(_): Said<Option<Act>>,
+) -> Result<Json<JobView>> {
+    let job = lookup::job(&api, &Caller::Operator(by.clone()), &id).await?;
+    let id = job.id;
+    let job = Box::new(job);
+    let reply = api.ask(by, Command::Retry { job }).await?;
+    after(&api, id, reply).await
+}
+
+/// The job as an act left it.
+async fn after(api: &Api, job: JobId, reply: Reply) -> Result<Json<JobView>> {
+    if let Reply::Job(job) = &reply {
+        return Ok(Json(show::job(job)));
+    }
+    Ok(Json(show::job(&again(api, job).await?)))
+}
+
+pub(super) async fn explain(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<ExplainView>> {
+    let job = lookup::job(&api, &caller, &id).await?;
+    // What is done may be forgotten by the farm, but not by the store.
+    if let JobState::Done(_) = job.state {
+        return Ok(Json(ExplainView {
+            job: show::job(&job),
+            plan: None,
+        }));
+    }
+    let reply = api.look(Command::Explain { job: job.id }).await?;
+    let Reply::Explained { job, explanation } = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(Json(ExplainView {
+        job: show::job(&job),
+        plan: explanation.as_ref().map(show::plan),
+    }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WaitQuery {
+    timeout_ms: Option<u64>,
+}
+
+/// Answers when the job has a verdict, or when the time is up.
+pub(super) async fn wait(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Asked(query): Asked<WaitQuery>,
+) -> Result<Json<WaitView>> {
+    let mut watch = Watch::new(&api.farm);
+    let mut job = lookup::job(&api, &caller, &id).await?;
+    let patience = query
+        .timeout_ms
+        .map_or(WAIT_MAX, Duration::from_millis)
+        .min(WAIT_MAX);
+    let until = tokio::time::Instant::now() + patience;
+    loop {
+        if let JobState::Done(_) = job.state {
+            return Ok(Json(WaitView {
+                done: true,
+                job: show::job(&job),
+            }));
+        }
+        match tokio::time::timeout_at(until, watch.changed(job.id)).await {
+            Ok(changed) => changed?,
+            Err(_) => {
+                return Ok(Json(WaitView {
+                    done: false,
+                    job: show::job(&job),
+                }));
+            }
+        }
+        job = again(&api, job.id).await?;
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NextAttemptQuery {
+    /// `GENERATION.NUMBER`.
+    after: Option<String>,
+}
+
+/// The first attempt after the one named, as soon as there is one; `null` when
+/// the job has its verdict and no further attempt.
+pub(super) async fn next_attempt(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Asked(query): Asked<NextAttemptQuery>,
+) -> Result<Json<Option<String>>> {
+    let after = query.after.as_deref().map(Ordinal::parse).transpose()?;
+    let mut watch = Watch::new(&api.farm);
+    let mut job = lookup::job(&api, &caller, &id).await?;
+    loop {
+        let attempts = lookup::attempts(&api, &job).await?;
+        let next = attempts
+            .iter()
+            .map(|attempt| Ordinal::of(attempt.id))
+            .find(|ordinal| after.is_none_or(|after| *ordinal > after));
+        if let Some(next) = next {
+            return Ok(Json(Some(next.to_string())));
+        }
+        if let JobState::Done(_) = job.state {
+            return Ok(Json(None));
+        }
+        watch.changed(job.id).await?;
+        job = again(&api, job.id).await?;
+    }
+}
+
+async fn again(api: &Api, job: JobId) -> Result<JobRecord> {
+    let record = api.read(move |queries| queries.job(job)).await?;
+    record.ok_or_else(|| not_found(format!("job {job} was retired"), "Its history is over."))
+}
