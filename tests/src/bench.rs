@@ -8,6 +8,7 @@
 
 pub mod chain;
 pub mod disk;
+mod faults;
 mod footprint;
 mod idle_with_work;
 mod latency;
@@ -18,6 +19,7 @@ pub mod row;
 pub mod sample;
 mod throughput;
 mod upload;
+mod wire;
 
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub const FIGURES: &[(&str, Measure)] = &[
     ("start-under-upload", latency::start_under_upload),
     ("memory", footprint::memory),
     ("agent-size", footprint::size),
+    ("idle-wire", wire::measure),
+    ("faults", faults::measure),
 ];
 
 /// How much to measure.

@@ -84,8 +84,11 @@ fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// If a part fails.
 pub fn play(arguments: &[String]) -> anyhow::Result<()> {
     let own = std::env::current_exe()?;
+    if arguments == ["say"] {
+        return say();
+    }
     let [part, path] = arguments else {
-        anyhow::bail!("usage: floor supervise|recipe DIR, floor stamp|note FILE");
+        anyhow::bail!("usage: floor supervise|recipe DIR, floor stamp|note FILE, floor say");
     };
     let path = PathBuf::from(path);
     match part.as_str() {
@@ -109,6 +112,11 @@ pub fn play(arguments: &[String]) -> anyhow::Result<()> {
         }
         other => anyhow::bail!("no part is called {other}"),
     }
+}
+
+/// Says the moment on standard output: a log line that knows when it was written.
+fn say() -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{}", monotonic_ns()?)?)
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

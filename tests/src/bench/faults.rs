@@ -1,0 +1,248 @@
+//! The faults that made this project, each beside the same farm without it: a
+//! reset of 30 s on one builder, a big upload from another, a stopped agent.
+//! What is judged is how the *others* fare: how soon a job starts, and how
+//! soon a line of its log is seen.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+
+use super::chain::{monotonic_ns, read_stamp};
+use super::row::{Floor, Mark, Row};
+use super::sample::{Samples, ms};
+use super::{Plan, architecture};
+use crate::harness::{Api, BuilderPlan, Events, TestFarm};
+
+/// What is done to the farm while others are watched.
+struct Fault {
+    start: &'static str,
+    log: &'static str,
+    note: &'static str,
+    mark: f64,
+    begin: fn(&TestFarm) -> anyhow::Result<()>,
+    end: fn(&TestFarm) -> anyhow::Result<()>,
+}
+
+const FAULTS: &[Fault] = &[
+    Fault {
+        start: "start beside a reset",
+        log: "log beside a reset",
+        note: "another builder of the same agent runs a reset script of 30 s",
+        mark: 1.2,
+        begin: begin_reset,
+        end: end_reset,
+    },
+    Fault {
+        start: "start beside an upload",
+        log: "log beside an upload",
+        note: "another agent uploads 1 GiB",
+        mark: 2.0,
+        begin: begin_upload,
+        end: end_upload,
+    },
+    Fault {
+        start: "start beside a stopped agent",
+        log: "log beside a stopped agent",
+        note: "another agent got SIGSTOP while a job ran there",
+        mark: 1.2,
+        begin: begin_stop,
+        end: end_stop,
+    },
+];
+
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
+    let farm = farm_with_victims()?;
+    let mut others = Others::of(plan, &farm)?;
+    let mut rows = Vec::new();
+    for fault in FAULTS {
+        let mut with = Delays::default();
+        let mut without = Delays::default();
+        for _ in 0..2 {
+            others.watch(plan.runs(40), &mut without)?;
+            (fault.begin)(&farm)?;
+            others.watch(plan.runs(40), &mut with)?;
+            (fault.end)(&farm)?;
+        }
+        rows.push(row(fault.start, fault, &with.start, &without.start));
+        rows.push(row(fault.log, fault, &with.log, &without.log));
+    }
+    Ok(rows)
+}
+
+fn farm_with_victims() -> anyhow::Result<TestFarm> {
+    let mut farm = TestFarm::start();
+    let reset = farm.file("slow-reset");
+    let first = farm.file("slow-reset.first");
+    // Quick the first time, when the farm takes the builder in.
+    let script = format!(
+        "#!/bin/sh\nmkdir {} 2>/dev/null || exec sleep 30\n",
+        first.display()
+    );
+    std::fs::write(&reset, script)?;
+    std::fs::set_permissions(&reset, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let victim =
+        |name: &str| BuilderPlan::named(name).with(&format!("restricted_tags = [{name:?}]"));
+    farm.add_agent(
+        "a1",
+        &[
+            BuilderPlan::named("other"),
+            victim("resetting").with(&format!("reset = [{:?}]", reset.display().to_string())),
+        ],
+    );
+    farm.add_agent("a2", &[victim("uploading")]);
+    farm.add_agent("a3", &[victim("stopped")]);
+    Ok(farm)
+}
+
+fn begin_reset(farm: &TestFarm) -> anyhow::Result<()> {
+    let mut events = farm.events();
+    let job = farm.cli().submit_script(&["--tag", "resetting"], "true");
+    events.next_of_job("job.running", &job);
+    events.next_of("builder.resetting");
+    Ok(())
+}
+
+fn end_reset(farm: &TestFarm) -> anyhow::Result<()> {
+    // A job of its own proves that the builder is back.
+    let job = farm.cli().submit_script(&["--tag", "resetting"], "true");
+    farm.cli().run(&["job", "wait", &job]).succeeds();
+    Ok(())
+}
+
+fn begin_upload(farm: &TestFarm) -> anyhow::Result<()> {
+    let mut events = farm.events();
+    let script = "head -c 1073741824 /dev/urandom > $FARMBELL_OUTPUTS/load";
+    let job = farm.cli().submit_script(&["--tag", "uploading"], script);
+    events.next_of_job("job.finishing", &job);
+    Ok(())
+}
+
+fn end_upload(farm: &TestFarm) -> anyhow::Result<()> {
+    let job = farm.cli().submit_script(&["--tag", "uploading"], "true");
+    farm.cli().run(&["job", "wait", &job]).succeeds();
+    Ok(())
+}
+
+fn begin_stop(farm: &TestFarm) -> anyhow::Result<()> {
+    let mut events = farm.events();
+    let job = farm.cli().submit_script(&["--tag", "stopped"], "true");
+    events.next_of_job("job.running", &job);
+    let agent = farm.agents.last().context("the last agent is the one")?;
+    agent.daemon.signal(Signal::SIGSTOP);
+    Ok(())
+}
+
+fn end_stop(farm: &TestFarm) -> anyhow::Result<()> {
+    let agent = farm.agents.last().context("the last agent is the one")?;
+    agent.daemon.signal(Signal::SIGCONT);
+    let job = farm.cli().submit_script(&["--tag", "stopped"], "true");
+    farm.cli().run(&["job", "wait", &job]).succeeds();
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Delays {
+    start: Samples,
+    log: Samples,
+}
+
+/// The builder that nothing is done to.
+struct Others<'a> {
+    plan: &'a Plan,
+    farm: &'a TestFarm,
+    api: Api,
+    events: Events,
+    runs: usize,
+}
+
+impl<'a> Others<'a> {
+    fn of(plan: &'a Plan, farm: &'a TestFarm) -> anyhow::Result<Self> {
+        let mut others = Self {
+            plan,
+            farm,
+            api: farm.api(),
+            events: farm.events(),
+            runs: 0,
+        };
+        // The first job finds caches cold and is not counted.
+        others.watch(1, &mut Delays::default())?;
+        Ok(others)
+    }
+
+    fn watch(&mut self, runs: usize, delays: &mut Delays) -> anyhow::Result<()> {
+        for _ in 0..runs {
+            self.watch_once(delays)?;
+        }
+        Ok(())
+    }
+
+    /// One job that stamps its start, then says the moment in its log.
+    fn watch_once(&mut self, delays: &mut Delays) -> anyhow::Result<()> {
+        self.runs += 1;
+        let stamp = self.farm.file(&format!("other-{}", self.runs));
+        // The pause lets the follower be there before the line is.
+        let script = format!(
+            "{floor} stamp {stamp}; sleep 0.1; {floor} say",
+            floor = self.plan.floor_program(),
+            stamp = stamp.display()
+        );
+        let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
+        let submitted = monotonic_ns()?;
+        let jobs = self.api.submit(architecture(), &[command])?;
+        let job = jobs.first().context("one job was submitted")?;
+        let (said, seen) = self.first_log_line(job)?;
+        delays
+            .log
+            .push(Duration::from_nanos(seen.saturating_sub(said)));
+        let started = read_stamp(&stamp)?;
+        delays
+            .start
+            .push(Duration::from_nanos(started.saturating_sub(submitted)));
+        self.api.wait(job)?;
+        let builder = self.events.next_of_job("job.running", job).builder;
+        self.events.next_that("clean builder", |entry| {
+            entry.kind == "builder.clean" && entry.builder == builder
+        });
+        Ok(())
+    }
+
+    fn first_log_line(&self, job: &str) -> anyhow::Result<(u64, u64)> {
+        let mut follower = self
+            .farm
+            .cli()
+            .command(&["logs", "-f", job])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = follower.stdout.take().context("its output is piped")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let seen = monotonic_ns()?;
+        follower.kill()?;
+        follower.wait()?;
+        Ok((
+            line.trim().parse().context("a job says when it spoke")?,
+            seen,
+        ))
+    }
+}
+
+fn row(id: &'static str, fault: &Fault, with: &Samples, without: &Samples) -> Row {
+    Row {
+        id,
+        what: fault.note.to_owned(),
+        unit: "ms",
+        median: ms(with.median()),
+        p99: Some(ms(with.p99())),
+        runs: with.runs(),
+        floor: Some(Floor {
+            what: "without",
+            median: ms(without.median()),
+            runs: without.runs(),
+        }),
+        mark: Mark::FloorTimesAtMost(fault.mark),
+        note: fault.note.to_owned(),
+    }
+}
