@@ -71,6 +71,9 @@ pub struct Input {
     pub private: bool,
 }
 
+/// The architecture of a job that any builder can take.
+pub const ANY_ARCHITECTURE: &str = "all";
+
 /// Which of a source's packages the job builds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArchScope {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use farmbell_protocol::agent_to_coordinator::{Fitness, HelloBuilder, ResetScope};
+use farmbell_protocol::agent_to_coordinator::{Fitness, HelloBuilder};
 use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::{AgentId, BuilderId, BuilderIndex, JobId, Seq};
 
@@ -40,10 +40,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// Whether its reset has to wait: it would take unsent outputs along.
     pub(crate) fn awaits_upload(&self) -> bool {
-        let offer = &self.record.offer;
-        offer.reset_scope == ResetScope::Host
-            && !offer.spool_survives_reset
-            && !self.uploads.is_empty()
+        !self.record.offer.spool_survives_reset && !self.uploads.is_empty()
     }
 
     pub(crate) fn is_held(&self) -> bool {

@@ -91,7 +91,7 @@ impl Farm {
 
     /// Takes one protection away, to see that the simulation notices.
     #[cfg(any(test, feature = "planted"))]
-    pub fn plant(&mut self, mutation: crate::mutation::Mutation) {
+    pub fn plant(&mut self, mutation: Mutation) {
         self.planted.plant(mutation);
     }
 

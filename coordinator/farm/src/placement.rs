@@ -2,15 +2,13 @@
 //! builds its indexes from it, `--dry-run` and `explain` print what it says.
 //! Never decides which of several goes first (queue.rs does).
 
+use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::bounded::{List, Name};
-use farmbell_protocol::spec::{JobSpec, Rung};
+use farmbell_protocol::spec::{ANY_ARCHITECTURE, JobSpec, Rung};
 
 use crate::builders::Builder;
 use crate::effect::{Link, Why};
 use crate::record::{AgentStanding, BuilderOffer, Cleanliness, Needs, Occupation, OperatorMode};
-
-/// The architecture of jobs that any builder can take.
-pub(crate) const ANY_ARCHITECTURE: &str = "all";
 
 /// What placement looks at in a builder's offer: builders of one kind share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +110,7 @@ pub(crate) fn hindrances(builder: &Builder, circumstances: &Circumstances) -> Ve
         OperatorMode::Quarantined => why.push(Why::Quarantined),
         OperatorMode::Disabled => why.push(Why::Disabled),
     }
-    if !is_fit(builder) {
+    if !is_fit(record.fitness) {
         why.push(Why::Unfit);
     }
     match record.occupation {
@@ -128,8 +126,16 @@ pub(crate) fn hindrances(builder: &Builder, circumstances: &Circumstances) -> Ve
     why
 }
 
-fn is_fit(builder: &Builder) -> bool {
-    builder.record.fitness == farmbell_protocol::agent_to_coordinator::Fitness::Fit
+/// Whether its host is well enough; a throttled one works, slowly.
+fn is_fit(fitness: Fitness) -> bool {
+    match fitness {
+        Fitness::Fit | Fitness::Throttled => true,
+        Fitness::Backlog
+        | Fitness::DiskLow
+        | Fitness::ReadOnly
+        | Fitness::Unkillable
+        | Fitness::Draining => false,
+    }
 }
 
 fn uncleanliness(builder: &Builder) -> Option<Why> {

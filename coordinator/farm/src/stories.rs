@@ -2,7 +2,15 @@
 //! to speak to it: a world with a store that keeps what was committed, and
 //! hosts that say what agents say.
 
+mod cancels;
 mod life;
+mod loss;
+mod operators;
+mod resets;
+mod restores;
+mod sessions;
+mod submits;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +23,7 @@ use farmbell_protocol::bounded::{Blob, List, Name, Reason, Text};
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, Standing};
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{
-    AttemptId, BootId, BuilderIndex, CleanNonce, Epoch, JobId, KeyHash, Seq, SessionId, SpoolId,
+    AttemptId, BootId, BuilderIndex, CleanNonce, Epoch, JobId, KeyHash, Seq, SpoolId,
 };
 use farmbell_protocol::outcome::{ExitStatus, FailureKind, Outcome, Usage, Verdict};
 use farmbell_protocol::spec::{JobSpec, Limits as JobLimits, Network, Rung};
@@ -189,6 +197,8 @@ impl World {
 
     pub(crate) fn restart_from(&mut self, snapshot: Snapshot) {
         self.starts += 1;
+        let floor = snapshot.meta.as_ref().map_or(0, |meta| meta.ledger_floor);
+        self.store.ledger.retain(|entry| entry.seq <= floor);
         let (farm, effects) = Farm::restore(
             self.settings.clone(),
             snapshot,
@@ -394,6 +404,12 @@ impl World {
     pub(crate) fn clean(&mut self, host: &mut Host) {
         let nonce = self.reset_order().expect("a reset was ordered");
         self.prove(host, nonce);
+    }
+
+    pub(crate) fn clean_if_ordered(&mut self, host: &mut Host) {
+        if self.reset_order().is_some() {
+            self.clean(host);
+        }
     }
 
     pub(crate) fn prove(&mut self, host: &mut Host, nonce: CleanNonce) {
@@ -641,6 +657,3 @@ pub(crate) fn builder_problem() -> Outcome {
         why: Reason::cut("the disk is broken"),
     }
 }
-
-#[expect(dead_code, reason = "stories of sessions use it")]
-pub(crate) const FIRST: SessionId = SessionId(1);

@@ -7,7 +7,7 @@ use super::{Builder, reports};
 use crate::agent_to_coordinator::{Fitness, Refusal, ResetScope};
 use crate::bounded::{Reason, Text};
 use crate::id::{AttemptId, CleanNonce, Seq};
-use crate::spec::JobSpec;
+use crate::spec::{ANY_ARCHITECTURE, JobSpec};
 
 impl Builder {
     pub(super) fn offer(&mut self, attempt: AttemptId, spec: Box<JobSpec>) {
@@ -70,7 +70,9 @@ impl Builder {
             );
             return Some((Refusal::UnknownRecipe, why));
         }
-        if !settings.architectures.contains(&spec.architecture) {
+        if spec.architecture.as_str() != ANY_ARCHITECTURE
+            && !settings.architectures.contains(&spec.architecture)
+        {
             return unfit(format!("it is not of architecture {}", spec.architecture));
         }
         if settings.virtualized != spec.virtualized {

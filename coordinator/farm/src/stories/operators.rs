@@ -1,0 +1,195 @@
+//! What operators do, and refused offers.
+
+use super::*;
+use crate::event::{AgentAct, BuilderAct};
+use crate::record::OperatorMode;
+use farmbell_protocol::agent_to_coordinator::{Condition, Fitness, Refusal};
+
+fn act(world: &mut World, host: &Host, act: BuilderAct) -> Result<Reply, Refused> {
+    let builder = world.record(host).id;
+    world.ask(Command::Builder {
+        builder,
+        act,
+        why: Text::new("maintenance").unwrap(),
+    })
+}
+
+pub(crate) fn set(world: &mut World, host: &Host, mode: OperatorMode) {
+    act(world, host, BuilderAct::Set(mode)).unwrap();
+}
+
+fn refuse(world: &mut World, host: &mut Host, attempt: AttemptId, refusal: Refusal) {
+    let seq = World::next_seq(host, attempt);
+    world.report(
+        host,
+        AgentFrame::Refused(farmbell_protocol::agent_to_coordinator::Refused {
+            attempt,
+            seq,
+            refusal,
+            why: Reason::cut("no"),
+        }),
+    );
+}
+
+#[test]
+fn disabling_a_builder_gives_its_job_back_and_blames_nobody() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    set(&mut world, &host, OperatorMode::Disabled);
+    assert!(world.abandoned(attempt));
+    assert!(world.waits(attempt.job));
+    let record = world.record(&host);
+    assert_eq!((record.strikes, record.mode), (0, OperatorMode::Disabled));
+    assert_eq!(world.store.jobs[&attempt.job].strikes, 0);
+    world.hello(&mut host);
+    assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
+    assert!(world.reset_order().is_none() && world.offers().is_empty());
+    set(&mut world, &host, OperatorMode::Enabled);
+    world.clean(&mut host);
+    assert_eq!(world.offered(&host).number, 2);
+}
+
+#[test]
+fn a_manual_builder_is_cleaned_and_given_nothing() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let order = world.reset_order().unwrap();
+    set(&mut world, &host, OperatorMode::Manual);
+    world.submit(spec("hello"));
+    world.prove(&mut host, order);
+    assert!(world.offers().is_empty());
+    set(&mut world, &host, OperatorMode::Enabled);
+    assert_eq!(world.offers().len(), 1);
+}
+
+#[test]
+fn a_draining_builder_finishes_and_takes_nothing_new() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "one");
+    world.submit(spec("two"));
+    set(&mut world, &host, OperatorMode::Draining);
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.clean(&mut host);
+    assert!(world.offers().is_empty());
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Succeeded));
+}
+
+#[test]
+fn a_held_builder_is_removed_only_when_told_to_abandon() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    assert!(act(&mut world, &host, BuilderAct::Remove { abandon: false }).is_err());
+    act(&mut world, &host, BuilderAct::Remove { abandon: true }).unwrap();
+    assert!(world.abandoned(attempt) && world.waits(attempt.job));
+    assert!(world.store.builders.is_empty());
+}
+
+#[test]
+fn a_reset_by_hand_is_refused_while_the_builder_works() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    act(&mut world, &host, BuilderAct::Reset).unwrap();
+    world.clean(&mut host);
+    world.running(&mut host, "hello");
+    assert!(act(&mut world, &host, BuilderAct::Reset).is_err());
+}
+
+#[test]
+fn a_revoked_agents_work_is_fenced_at_once() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    let agent = world.record(&host).agent;
+    let act = |act| Command::Agent {
+        agent,
+        act,
+        why: Text::default(),
+    };
+    assert!(world.ask(act(AgentAct::Remove)).is_err(), "it still works");
+    world.ask(act(AgentAct::Revoke)).unwrap();
+    assert_eq!(world.close_code(), Some(CloseCode::Revoked));
+    assert!(world.waits(attempt.job));
+    assert_eq!(world.hello(&mut host), Some(CloseCode::Revoked));
+    assert!(world.ask(act(AgentAct::Approve)).is_err());
+    world.ask(act(AgentAct::Remove)).unwrap();
+    assert_eq!(world.hello(&mut host), Some(CloseCode::UnknownKey));
+    assert!(world.store.builders.is_empty() && world.store.agents.is_empty());
+}
+
+#[test]
+fn a_refused_offer_costs_no_attempt_and_is_not_repeated_at_once() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    for number in 1..=5 {
+        let attempt = world.offered(&host);
+        assert_eq!(attempt.number, number);
+        refuse(&mut world, &mut host, attempt, Refusal::Input);
+        assert!(world.waits(job));
+        world.clean(&mut host);
+        assert!(world.offers().is_empty(), "it has just refused");
+        world.pass(Duration::from_secs(59));
+        assert!(world.offers().is_empty());
+        world.now = world.now + Duration::from_secs(2);
+        world.handle(Event::Wake);
+    }
+    assert_eq!(world.verdict(job), None);
+}
+
+#[test]
+fn a_refusal_ends_with_the_builders_next_word_about_itself() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    refuse(&mut world, &mut host, attempt, Refusal::Backlog);
+    world.clean(&mut host);
+    assert!(world.offers().is_empty());
+    let seq = host.builders[0].last_seq.next();
+    host.builders[0].last_seq = seq;
+    world.report(
+        &host,
+        AgentFrame::Condition(Condition {
+            builder: BuilderIndex(0),
+            seq,
+            fitness: Fitness::Fit,
+            why: Text::default(),
+        }),
+    );
+    assert_eq!(world.offered(&host).number, 2);
+}
+
+#[test]
+fn an_offer_that_is_not_answered_goes_elsewhere() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    let other = world.ready(2);
+    world.now = world.now + Duration::from_secs(121);
+    world.handle(Event::Wake);
+    assert!(world.abandoned(attempt));
+    assert_eq!(world.offered(&other).job, job);
+    assert_eq!(world.record(&host).strikes, 1);
+}
+
+#[test]
+fn the_overview_shows_builders_queue_and_running_jobs() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "one");
+    let waiting = world.submit(spec("two"));
+    let Ok(Reply::Overview(overview)) = world.ask(Command::Overview) else {
+        panic!("refused");
+    };
+    assert_eq!(overview.builders.len(), 1);
+    assert_eq!(overview.running[0].id, attempt.job);
+    assert_eq!(overview.queue[0].id, waiting);
+    assert_eq!(overview.waiting, 1);
+}

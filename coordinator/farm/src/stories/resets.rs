@@ -1,0 +1,178 @@
+//! Resets: what proves a builder clean, and what a failing one leads to.
+
+use super::*;
+use crate::record::{Cleanliness, OperatorMode};
+
+#[test]
+fn a_builder_gets_no_offer_before_it_is_proved_clean() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.submit(spec("hello"));
+    world.hello(&mut host);
+    assert!(world.offers().is_empty());
+    world.clean(&mut host);
+    assert_eq!(world.offers().len(), 1);
+}
+
+#[test]
+fn a_late_proof_proves_nothing() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let old = world.reset_order().unwrap();
+    world.pass(Duration::from_secs(11 * 60));
+    let newer = world.record(&host).nonce;
+    assert_ne!(newer, Some(old));
+    world.submit(spec("hello"));
+    world.prove(&mut host, old);
+    assert!(world.offers().is_empty());
+    assert_ne!(world.record(&host).cleanliness, Cleanliness::Clean);
+    assert_eq!(world.store.kinds().last(), Some(&LedgerKind::StaleReport));
+}
+
+#[test]
+fn a_proof_is_used_once() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let nonce = world.reset_order().unwrap();
+    world.prove(&mut host, nonce);
+    world.submit(spec("one"));
+    assert_eq!(world.offers().len(), 1);
+    world.prove(&mut host, nonce);
+    assert_eq!(world.record(&host).cleanliness, Cleanliness::Dirty);
+}
+
+#[test]
+fn a_failed_reset_is_tried_again_and_keeps_what_the_script_said() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let nonce = world.reset_order().unwrap();
+    world.fail_reset(&mut host, nonce);
+    let record = world.record(&host);
+    assert_eq!(record.strikes, 1);
+    assert_eq!(record.cleanliness, Cleanliness::Dirty);
+    let trouble = record.trouble.clone().unwrap();
+    assert!(
+        trouble.contains("out") && trouble.contains("err"),
+        "{trouble}"
+    );
+    assert!(world.reset_order().is_none(), "not at once");
+    world.pass(Duration::from_secs(30));
+    let retried = world.record(&host).nonce;
+    assert!(retried.is_some() && retried != Some(nonce));
+}
+
+#[test]
+fn five_failed_resets_take_a_builder_out_and_enabling_takes_it_back() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    for strikes in 0..5 {
+        let nonce = world.record(&host).nonce.unwrap();
+        world.fail_reset(&mut host, nonce);
+        world.pass(Duration::from_secs(10 << strikes));
+    }
+    let record = world.record(&host);
+    assert_eq!(record.mode, OperatorMode::Quarantined);
+    assert!(record.trouble.is_some(), "the script's output is kept");
+    operators::set(&mut world, &host, OperatorMode::Enabled);
+    assert_eq!(world.record(&host).strikes, 0);
+    assert!(world.reset_order().is_some());
+}
+
+#[test]
+fn a_reset_that_hangs_is_a_failed_one() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    world.pass(Duration::from_secs(10 * 60 + 1));
+    assert_eq!(world.record(&host).strikes, 1);
+    world.restart();
+    assert_eq!(world.record(&host).strikes, 1);
+}
+
+#[test]
+fn a_reset_order_is_repeated_at_the_welcome() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let nonce = world.reset_order();
+    world.handle(Event::Closed { conn: host.conn });
+    world.hello(&mut host);
+    assert_eq!(world.reset_order(), nonce);
+    world.restart();
+    world.hello(&mut host);
+    assert_eq!(world.reset_order(), nonce, "a restart keeps the challenge");
+    world.clean(&mut host);
+    assert_eq!(world.record(&host).cleanliness, Cleanliness::Clean);
+}
+
+#[test]
+fn a_host_that_reboots_for_its_reset_proves_it_clean_afterwards() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    host.builders[0].reset_scope = ResetScope::Host;
+    world.hello(&mut host);
+    let nonce = world.reset_order().unwrap();
+    host.hello.boot = BootId([50; 16]);
+    host.hello.incarnation += 1;
+    assert_eq!(
+        world.hello(&mut host),
+        None,
+        "before the old link was seen to end"
+    );
+    assert_eq!(world.reset_order(), Some(nonce));
+    world.prove(&mut host, nonce);
+    assert_eq!(world.record(&host).cleanliness, Cleanliness::Clean);
+}
+
+#[test]
+fn a_reboot_nobody_asked_for_voids_the_proof() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    world.handle(Event::Closed { conn: host.conn });
+    host.hello.boot = BootId([50; 16]);
+    host.hello.incarnation += 1;
+    world.hello(&mut host);
+    assert!(world.reset_order().is_some());
+}
+
+#[test]
+fn a_reset_that_would_take_the_outputs_along_waits_for_the_verdict() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    host.builders[0].spool_survives_reset = false;
+    world.hello(&mut host);
+    world.clean(&mut host);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    assert!(world.reset_order().is_none());
+    world.deliver(attempt);
+    assert!(world.reset_order().is_some());
+}
+
+#[test]
+fn reports_of_a_builder_are_applied_once_and_in_order() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let nonce = world.reset_order().unwrap();
+    host.builders[0].last_seq = Seq(1);
+    world.prove(&mut host, nonce);
+    assert!(world.said.is_empty(), "a gap is not answered");
+    host.builders[0].last_seq = Seq(0);
+    world.prove(&mut host, nonce);
+    let ack = |world: &World| {
+        world
+            .sent()
+            .iter()
+            .any(|frame| matches!(frame, CoordinatorFrame::BuilderAck(ack) if ack.seq == Seq(1)))
+    };
+    assert!(ack(&world));
+    host.builders[0].last_seq = Seq(0);
+    world.prove(&mut host, nonce);
+    assert!(ack(&world), "a repetition is acknowledged again");
+}

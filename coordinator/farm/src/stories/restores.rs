@@ -1,0 +1,114 @@
+//! Starts: epochs, restored backups, and what a snapshot has to bring back.
+
+use super::*;
+
+#[test]
+fn the_epoch_rises_at_each_start() {
+    let mut world = World::new();
+    let first = world.farm.epoch();
+    world.restart();
+    let second = world.farm.epoch();
+    assert_eq!(second.counter, first.counter + 1);
+    assert_ne!(second.random, first.random);
+}
+
+#[test]
+fn a_restored_backup_assigns_nothing_until_an_operator_accepts() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let backup = world.store.snapshot();
+    world.restart();
+    world.hello(&mut host);
+    world.clean_if_ordered(&mut host);
+    let known = world.running(&mut host, "built after the backup");
+    world.store.jobs.clear();
+    world.restart_from(backup);
+    assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+    let entry = world.store.ledger.last().unwrap();
+    assert_eq!(entry.kind, LedgerKind::RestoreSuspected);
+    assert!(entry.why.contains(&known.to_string()), "{entry:?}");
+    let refused = world.ask(Command::Submit(Submit {
+        key: None,
+        jobs: List::new(vec![spec("x")]).unwrap(),
+        allow_unmatched: true,
+    }));
+    assert!(
+        refused.is_err(),
+        "its number could be one that was given out"
+    );
+    world
+        .ask(Command::AcceptRestore {
+            why: Text::default(),
+        })
+        .unwrap();
+    assert!(world.farm.epoch().counter > host.hello.epoch.counter);
+    assert_eq!(world.hello(&mut host), None);
+    assert!(matches!(world.standing(known), Standing::Abandon { .. }));
+    let fresh = world.submit(spec("fresh"));
+    assert!(fresh.0 > known.job.0, "no number is given out twice");
+}
+
+#[test]
+fn a_copy_of_the_store_at_the_same_count_is_suspect_too() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    host.hello.epoch.random ^= 1;
+    assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+}
+
+#[test]
+fn a_repeated_submit_finds_its_job_across_a_restart() {
+    let mut world = World::new();
+    let submit = || {
+        Command::Submit(Submit {
+            key: Some(Text::new("monday").unwrap()),
+            jobs: List::new(vec![spec("hello")]).unwrap(),
+            allow_unmatched: true,
+        })
+    };
+    let Ok(Reply::Submitted { jobs, existed, .. }) = world.ask(submit()) else {
+        panic!("refused");
+    };
+    assert!(!existed);
+    world.restart();
+    let Ok(Reply::Submitted {
+        jobs: again,
+        existed,
+        ..
+    }) = world.ask(submit())
+    else {
+        panic!("refused");
+    };
+    assert!(existed);
+    assert_eq!(jobs, again);
+    assert_eq!(world.store.jobs.len(), 1);
+}
+
+#[test]
+fn everything_goes_on_where_it_was() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "one");
+    let waiting = world.submit(spec("two"));
+    world.restart();
+    world.hello(&mut host);
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.clean(&mut host);
+    assert_eq!(world.offered(&host).job, waiting);
+    let third = world.submit(spec("three"));
+    assert!(third > waiting);
+}
+
+#[test]
+fn the_clock_is_checkpointed_while_a_deadline_is_armed() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    world.handle(Event::Closed { conn: host.conn });
+    let before = world.store.meta.clone().unwrap().clock;
+    world.pass(Duration::from_secs(30));
+    let after = world.store.meta.clone().unwrap().clock;
+    assert!(after.since(before) >= Duration::from_secs(29));
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.farm.next_deadline(), None, "an idle farm sleeps");
+}

@@ -1,0 +1,47 @@
+//! Join tokens.
+
+use super::*;
+
+#[test]
+fn a_token_is_used_as_often_as_it_allows() {
+    let mut world = World::new();
+    let token = world.token(2, Envelope::default());
+    assert_eq!(world.join(token, 1, SECRET), CloseCode::Done);
+    assert_eq!(world.join(token, 1, SECRET), CloseCode::Done, "said again");
+    assert_eq!(world.join(token, 2, SECRET), CloseCode::Done);
+    assert_eq!(world.join(token, 3, SECRET), CloseCode::TokenUsed);
+}
+
+#[test]
+fn a_wrong_a_revoked_and_an_old_token_are_refused_by_name() {
+    let mut world = World::new();
+    let token = world.token(1, Envelope::default());
+    assert_eq!(world.join(token, 1, [0; 16]), CloseCode::TokenWrong);
+    assert_eq!(world.join(token + 1, 1, SECRET), CloseCode::TokenWrong);
+    let revoked = world.token(1, Envelope::default());
+    world.ask(Command::TokenRevoke { token: revoked }).unwrap();
+    assert_eq!(world.join(revoked, 1, SECRET), CloseCode::TokenWrong);
+    world.pass(Duration::from_secs(3601));
+    assert_eq!(world.join(token, 1, SECRET), CloseCode::TokenExpired);
+    assert_eq!(world.store.kinds().last(), Some(&LedgerKind::TokenRefused));
+}
+
+#[test]
+fn an_agents_name_is_its_own() {
+    let mut world = World::new();
+    world.host(1);
+    let token = world.token(1, Envelope::default());
+    let conn = world.conn();
+    world.handle(Event::Join {
+        conn,
+        key: KeyHash([2; 32]),
+        address: Text::default(),
+        join: Join {
+            token,
+            secret: SECRET,
+            name: name("host1"),
+            software: name("x"),
+        },
+    });
+    assert_eq!(world.close_code(), Some(CloseCode::NameTaken));
+}
