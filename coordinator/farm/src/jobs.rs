@@ -160,7 +160,7 @@ impl Job {
 }
 
 /// The newest of these, as many as a record has room for.
-fn bounded<T: Clone, const MAX: usize>(mut items: Vec<T>) -> List<T, MAX> {
+pub(crate) fn bounded<T: Clone, const MAX: usize>(mut items: Vec<T>) -> List<T, MAX> {
     let surplus = items.len().saturating_sub(MAX);
     items.drain(..surplus);
     List::new(items).expect("the surplus was cut off")

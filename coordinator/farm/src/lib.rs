@@ -34,6 +34,11 @@ mod restore;
 mod settings;
 mod step;
 #[cfg(test)]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_in_result,
+    reason = "a story looks for one thing among many and fails loudly"
+)]
 mod stories;
 mod submit;
 mod tokens;

@@ -87,6 +87,15 @@ impl Farm {
                     farm.outputs_lost(&report);
                 });
             }
+            AgentFrame::ResetStarted(_)
+            | AgentFrame::ResetFailed(_)
+            | AgentFrame::Clean(_)
+            | AgentFrame::Condition(_) => self.report_of_builder(agent, frame),
+        }
+    }
+
+    fn report_of_builder(&mut self, agent: AgentId, frame: AgentFrame) {
+        match frame {
             AgentFrame::ResetStarted(report) => {
                 self.take_of_builder(agent, report.builder, report.seq, |_, _| {});
             }
@@ -105,6 +114,17 @@ impl Farm {
                     farm.condition(builder, &report);
                 });
             }
+            AgentFrame::Join(_)
+            | AgentFrame::Hello(_)
+            | AgentFrame::HelloBuilder(_)
+            | AgentFrame::HelloAttempt(_)
+            | AgentFrame::HelloEnd(_)
+            | AgentFrame::Accepted(_)
+            | AgentFrame::Refused(_)
+            | AgentFrame::Started(_)
+            | AgentFrame::Ended(_)
+            | AgentFrame::Sealed(_)
+            | AgentFrame::OutputsLost(_) => {}
         }
     }
 

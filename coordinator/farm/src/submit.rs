@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use farmbell_protocol::bounded::{List, Text};
+use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::{JobId, SubmissionId};
 use farmbell_protocol::spec::JobSpec;
 
 use crate::effect::{Refused, RefusedCode, Reply};
 use crate::event::Submit;
 use crate::farm::Farm;
-use crate::jobs::{Job, State};
+use crate::jobs::{Job, State, bounded};
 use crate::ledger::About;
 use crate::placement::needs_of;
 use crate::record::{Change, JobRecord, JobState, LedgerKind, SubmissionRecord};
@@ -41,9 +41,8 @@ impl Farm {
         self.meta.submission_floor += 1;
         self.step.meta = true;
         let submission = SubmissionId(self.meta.submission_floor);
-        let jobs: Vec<JobId> = submit
-            .jobs
-            .into_vec()
+        let specs = submit.jobs.into_vec();
+        let jobs: Vec<JobId> = specs
             .into_iter()
             .map(|spec| self.accept_job(by, submission, spec))
             .collect();
@@ -51,7 +50,7 @@ impl Farm {
             id: submission,
             owner: owner_name,
             key: submit.key,
-            jobs: List::new(jobs.clone()).expect("a submit has no more jobs than its record"),
+            jobs: bounded(jobs.clone()),
             submitted: self.clock.wall(),
             by: by.clone(),
         };

@@ -9,6 +9,7 @@
 //! | no | as live | lost |
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use farmbell_protocol::agent_to_coordinator::{AttemptPhase, Hello, HelloAttempt, HelloBuilder};
 use farmbell_protocol::bounded::{Reason, Text};
@@ -60,8 +61,8 @@ impl Farm {
                 continue;
             };
             let attempt = attempt.id;
-            if !standings.contains_key(&attempt) {
-                standings.insert(attempt, Standing::Lost);
+            if let Entry::Vacant(standing) = standings.entry(attempt) {
+                standing.insert(Standing::Lost);
                 self.lose(job, Loss::Certain, "its agent does not hold it any more");
             }
         }
