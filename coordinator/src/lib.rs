@@ -11,7 +11,6 @@ pub mod blobs;
 pub mod bulk;
 pub mod cli;
 pub mod config;
-pub mod disk;
 pub mod driver;
 pub mod failpoint;
 pub mod http;

@@ -157,7 +157,8 @@ pub struct Accepted {
     pub seq: Seq,
 }
 
-/// The offer will not be carried out; it costs the job no attempt.
+/// The offer will not be carried out. Where that lies in the builder's present
+/// condition it costs the job no attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     pub attempt: AttemptId,

@@ -6,3 +6,4 @@ pub mod bench;
 pub mod chaos;
 #[cfg(feature = "daemons")]
 pub mod harness;
+pub mod sim;

@@ -214,20 +214,23 @@ impl Farm {
         let Some(attempt) = self.end_attempt(job, end) else {
             return;
         };
-        self.refund(job);
         let why = format!("refused ({}): {}", report.refusal.as_str(), report.why);
         let about = About::attempt(attempt.id)
             .on(attempt.builder)
             .of(attempt.agent);
         self.note(LedgerKind::AttemptRefused, about, &*why);
         match report.refusal {
+            // It lies in the job as much as in the builder: it counts, or a
+            // job that nobody can start would be offered for ever.
             Refusal::UnknownRecipe | Refusal::Input | Refusal::Unfit => {
                 self.avoid(job, attempt.builder, false);
             }
             Refusal::NoSpace | Refusal::Backlog | Refusal::Draining => {
+                self.refund(job);
                 self.rest(attempt.builder);
             }
             Refusal::Occupied => {
+                self.refund(job);
                 let line = "we believed it free, its agent says it is not: reset again";
                 let about = About::attempt(attempt.id).on(attempt.builder);
                 self.note(LedgerKind::IsolationBreach, about, line);

@@ -11,7 +11,9 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use farmbell_protocol::agent_to_coordinator::{AttemptPhase, Hello, HelloAttempt, HelloBuilder};
+use farmbell_protocol::agent_to_coordinator::{
+    AttemptPhase, Fitness, Hello, HelloAttempt, HelloBuilder,
+};
 use farmbell_protocol::bounded::{Reason, Text};
 use farmbell_protocol::coordinator_to_agent::{
     Abort, CoordinatorFrame, Reset, Standing, WelcomeAttempt, WelcomeBuilder,
@@ -176,6 +178,10 @@ impl Farm {
         let backwards = upheaval.respooled || hello.last_seq < record.acked;
         if upheaval.respooled {
             record.acked = Seq(0);
+            // A new spool does not know what the old one said of it, and so
+            // would never take it back.
+            record.fitness = Fitness::Fit;
+            record.fitness_why = Text::default();
         } else if hello.last_seq < record.acked {
             record.acked = hello.last_seq;
         }

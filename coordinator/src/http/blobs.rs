@@ -17,7 +17,6 @@ use super::problem::{Result, internal, invalid, not_found};
 use super::wire::{Code, Problem};
 use super::{Api, blocking};
 use crate::blobs::BlobError;
-use crate::disk::DiskError;
 
 /// The largest upload: more than any source package, less than most disks.
 const UPLOAD_MAX: u64 = 64 << 30;
@@ -147,18 +146,14 @@ fn parse(digest: &str) -> Result<Digest> {
 fn problem(e: &BlobError) -> Problem {
     match e {
         BlobError::Missing(digest) => not_found(format!("there is no blob {digest}"), "Upload it."),
-        BlobError::Disk(DiskError::NoSpace { .. }) => Problem::new(
+        BlobError::NoSpace { .. } => Problem::new(
             Code::Unavailable,
             e.to_string(),
             "Free space on the coordinator's disk, then try again.",
         ),
-        BlobError::Chunk(_)
-        | BlobError::NoNodes(_)
-        | BlobError::NotWhole { .. }
-        | BlobError::TooLong(_)
-        | BlobError::Source(_) => {
+        BlobError::Chunk(_) | BlobError::NotWhole { .. } => {
             Problem::new(Code::Corrupt, e.to_string(), "Send the bytes again.")
         }
-        BlobError::Disk(DiskError::Io { .. }) => internal(e),
+        BlobError::Io { .. } => internal(e),
     }
 }

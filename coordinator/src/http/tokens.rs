@@ -90,9 +90,8 @@ pub(super) async fn revoke(
 }
 
 async fn ask(api: &Api) -> Result<Vec<TokenRecord>> {
-    let reply = api.look(Command::Tokens).await?;
-    let Reply::Tokens(tokens) = reply else {
-        return Err(unexpected(&reply));
-    };
-    Ok(tokens)
+    match api.look(Command::Tokens).await? {
+        Reply::Tokens(tokens) => Ok(tokens),
+        reply => Err(unexpected(&reply)),
+    }
 }

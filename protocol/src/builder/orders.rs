@@ -220,7 +220,8 @@ impl Builder {
 
     /// The coordinator knows higher numbers than this spool has given out (it
     /// is a new one): what waits gets numbers above them, or it would be taken
-    /// for old news.
+    /// for old news. What the old spool said of the builder's fitness is
+    /// unknown here, so the present one is told again.
     fn renumber(&mut self, acked: Seq) {
         let waiting: Vec<BuilderReport> = self.reports.waiting().map(|(_, r)| r.clone()).collect();
         let mut records = vec![Record::BuilderAcked { seq: acked }];
@@ -229,6 +230,11 @@ impl Builder {
             seq = seq.next();
             records.push(Record::BuilderReport { seq, report });
         }
+        let (fitness, why) = self.fitness();
+        records.push(Record::BuilderReport {
+            seq: seq.next(),
+            report: BuilderReport::Condition { fitness, why },
+        });
         for record in records {
             self.effects.push(Effect::Spool(record.clone()));
             self.fold(record);

@@ -130,7 +130,7 @@ fn a_refused_offer_costs_no_attempt_and_is_not_repeated_at_once() {
     for number in 1..=5 {
         let attempt = world.offered(&host);
         assert_eq!(attempt.number, number);
-        refuse(&mut world, &mut host, attempt, Refusal::Input);
+        refuse(&mut world, &mut host, attempt, Refusal::NoSpace);
         assert!(world.waits(job));
         world.clean(&mut host);
         assert!(world.offers().is_empty(), "it has just refused");
@@ -140,6 +140,25 @@ fn a_refused_offer_costs_no_attempt_and_is_not_repeated_at_once() {
         world.handle(Event::Wake);
     }
     assert_eq!(world.verdict(job), None);
+}
+
+#[test]
+fn a_job_that_nobody_can_start_ends_after_its_attempts() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    for _ in 1..=3 {
+        let attempt = world.offered(&host);
+        refuse(&mut world, &mut host, attempt, Refusal::Input);
+        world.clean(&mut host);
+        world.pass(Duration::from_secs(59));
+        world.now = world.now + Duration::from_secs(2);
+        world.handle(Event::Wake);
+    }
+    assert!(matches!(
+        world.verdict(job),
+        Some(Verdict::Infrastructure { .. })
+    ));
 }
 
 #[test]

@@ -159,12 +159,14 @@ fn reports_of_a_new_spool_are_numbered_above_what_the_coordinator_has() {
     b.tell(Event::Unlinked);
     order(&mut b, 1);
     b.link(40, &[]);
-    assert_eq!(b.words(), [(41, "reset-started")]);
+    // Nor does it know what was said of its fitness.
+    let said = [(41, "reset-started"), (42, "fit")];
+    assert_eq!(b.words(), said);
     b.restart(&HostView::default());
     b.link(40, &[]);
-    assert_eq!(b.words(), [(41, "reset-started")]);
-    b.tell(Event::BuilderAcked { seq: Seq(41) });
+    assert_eq!(b.words(), said);
+    b.tell(Event::BuilderAcked { seq: Seq(42) });
     b.tell(Event::Unlinked);
-    b.link(41, &[]);
+    b.link(42, &[]);
     assert!(b.words().is_empty());
 }

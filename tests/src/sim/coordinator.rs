@@ -1,0 +1,522 @@
+//! The coordinator's process round the real [`Farm`]: one batch at a time is
+//! handled, committed to the store, and only then its effects are performed.
+//! It can die before the commit, between commit and effects, and amid them;
+//! the store can be slow or full.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use farmbell_farm::Farm;
+use farmbell_farm::effect::Effect;
+use farmbell_farm::event::{ConnId, Event};
+use farmbell_farm::record::Change;
+use farmbell_protocol::agent_to_coordinator::AgentFrame;
+use farmbell_protocol::bounded::Text;
+use farmbell_protocol::builder::SealReport;
+use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, Offer};
+use farmbell_protocol::id::{AttemptId, BuilderIndex, JobId};
+use farmbell_protocol::time::{Now, Time, Wall};
+
+use super::agent::SimAgent;
+use super::bulk::Bulk;
+use super::checker::{Broken, Checker, broken};
+use super::network::{Down, Up};
+use super::store::SimStore;
+use super::world::{Happening, World};
+
+/// Events of one transaction at most.
+const BATCH: usize = 64;
+
+/// Where in a batch the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CrashPoint {
+    BeforeCommit,
+    AfterCommit,
+    AmidEffects,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Coordinator {
+    /// Counts the starts.
+    pub(super) process: u64,
+    pub(super) farm: Option<Farm>,
+    waiting: VecDeque<Event>,
+    committing: Option<(Vec<Change>, Vec<Effect>)>,
+    /// The host's clock when virtual time was `started`.
+    clock: Time,
+    started: Time,
+    pub(super) wall_offset: u64,
+    pub(super) crash_at: Option<CrashPoint>,
+    /// No commit works before this.
+    pub(super) store_fails_until: Time,
+    pub(super) store_slow_until: Time,
+    pub(super) store: SimStore,
+    pub(super) bulk: Bulk,
+    batches: u64,
+    wake: Option<Time>,
+}
+
+impl World {
+    pub(super) fn coordinator_start(&mut self) -> Result<(), Broken> {
+        if self.coordinator.farm.is_some() {
+            return Ok(());
+        }
+        self.trace(|| "coordinator starts".to_owned());
+        let clock = Time(self.rng.below(1 << 40));
+        let seed = self.rng.bytes();
+        let this = &mut self.coordinator;
+        this.process += 1;
+        this.clock = clock;
+        this.started = self.now;
+        let now = self.driver_now();
+        let this = &mut self.coordinator;
+        let settings = self.plan.settings.clone();
+        let (mut farm, effects) = Farm::restore(settings, this.store.snapshot(), now, seed);
+        if let Some(mutation) = self.plan.mutation {
+            farm.plant(mutation);
+        }
+        if let Err(error) = farm.check_all() {
+            return broken("restore", error.to_string());
+        }
+        self.coordinator.farm = Some(farm);
+        self.begin_commit(effects);
+        Ok(())
+    }
+
+    /// The process is gone with all it had not committed.
+    pub(super) fn coordinator_crash(&mut self) {
+        if self.coordinator.farm.take().is_none() {
+            return;
+        }
+        self.trace(|| "coordinator dies".to_owned());
+        let this = &mut self.coordinator;
+        this.waiting.clear();
+        this.committing = None;
+        this.crash_at = None;
+        this.wake = None;
+        this.bulk.crash();
+        for id in self.network.of_process(self.coordinator.process) {
+            let lost = self.rng.per_mille(500);
+            let notice = self.notice_time();
+            if let Some(conn) = self.network.get_mut(id) {
+                conn.coordinator_open = false;
+                conn.lost |= lost;
+                let agent = conn.agent;
+                self.after(notice, Happening::AgentNotices { agent, conn: id });
+            }
+        }
+        self.requests_lost();
+        let pause = if self.rng.per_mille(700) {
+            self.rng.millis(50, 3_000)
+        } else {
+            self.rng.millis(3_000, 120_000)
+        };
+        self.after(pause, Happening::CoordinatorStart);
+    }
+
+    fn driver_now(&self) -> Now {
+        let this = &self.coordinator;
+        Now {
+            time: this.clock + self.now.since(this.started),
+            wall: Wall(self.now.0 / 1000 + this.wall_offset),
+        }
+    }
+
+    /// Something for the farm. Lost if the process is down.
+    pub(super) fn submit_event(&mut self, event: Event) -> Result<(), Broken> {
+        if self.coordinator.farm.is_none() {
+            return Ok(());
+        }
+        self.coordinator.waiting.push_back(event);
+        self.pump()
+    }
+
+    /// Handles what waits, unless a batch is being committed.
+    fn pump(&mut self) -> Result<(), Broken> {
+        let now = self.driver_now();
+        let this = &mut self.coordinator;
+        if this.committing.is_some() || this.waiting.is_empty() {
+            return Ok(());
+        }
+        let Some(farm) = &mut this.farm else {
+            return Ok(());
+        };
+        let mut effects = Vec::new();
+        for _ in 0..BATCH {
+            let Some(event) = this.waiting.pop_front() else {
+                break;
+            };
+            if self.tracing {
+                println!("{:>12} farm <- {event:?}", self.now.0);
+            }
+            self.events += 1;
+            effects.extend(farm.handle(now, event));
+            if let Err(error) = farm.check_touched() {
+                return broken("check_touched", error.to_string());
+            }
+        }
+        this.batches += 1;
+        if this.batches % self.plan.check_all_every == 0
+            && let Err(error) = farm.check_all()
+        {
+            return broken("check_all", error.to_string());
+        }
+        if this.crash_at == Some(CrashPoint::BeforeCommit) {
+            self.coordinator_crash();
+            return Ok(());
+        }
+        self.begin_commit(effects);
+        Ok(())
+    }
+
+    fn begin_commit(&mut self, effects: Vec<Effect>) {
+        let mut changes = Vec::new();
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Change(change) => changes.push(change),
+                Effect::Reply { .. }
+                | Effect::Send { .. }
+                | Effect::Offer { .. }
+                | Effect::Welcome { .. }
+                | Effect::Close { .. }
+                | Effect::Admit { .. }
+                | Effect::Dismiss { .. }
+                | Effect::Expect { .. } => rest.push(effect),
+            }
+        }
+        self.coordinator.committing = Some((changes, rest));
+        self.try_commit();
+    }
+
+    /// A full or busy store keeps the batch and is asked again.
+    fn try_commit(&mut self) {
+        let slow = self.now < self.coordinator.store_slow_until;
+        let pause = self.rng.millis(0, if slow { 2_000 } else { 3 });
+        let pause = pause.max(self.coordinator.store_fails_until.since(self.now));
+        let process = self.coordinator.process;
+        self.after(pause, Happening::Commit { process });
+    }
+
+    pub(super) fn commit(&mut self, process: u64) -> Result<(), Broken> {
+        if self.coordinator.process != process || self.coordinator.farm.is_none() {
+            return Ok(());
+        }
+        if self.now < self.coordinator.store_fails_until {
+            self.try_commit();
+            return Ok(());
+        }
+        let Some((changes, effects)) = self.coordinator.committing.take() else {
+            return Ok(());
+        };
+        self.apply(changes)?;
+        match self.coordinator.crash_at {
+            Some(CrashPoint::AfterCommit) => {
+                self.coordinator_crash();
+                return Ok(());
+            }
+            Some(CrashPoint::AmidEffects) => {
+                let done = self.rng.index(effects.len() + 1);
+                for effect in effects.into_iter().take(done) {
+                    self.perform_farm(effect)?;
+                }
+                self.coordinator_crash();
+                return Ok(());
+            }
+            Some(CrashPoint::BeforeCommit) | None => {}
+        }
+        for effect in effects {
+            self.perform_farm(effect)?;
+        }
+        self.pump()?;
+        self.plan_wake();
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), Broken> {
+        let this = &mut self.coordinator;
+        let mut decided: Vec<JobId> = Vec::new();
+        for change in changes {
+            self.checker.change(&this.store, &change)?;
+            self.hash.fold(&change);
+            if self.tracing {
+                println!("{:>12} commit {change:?}", self.now.0);
+            }
+            if let Change::Job(job) = &change {
+                decided.push(job.id);
+            }
+            this.store.apply(change);
+        }
+        for job in decided {
+            self.checker.decided(&this.store, &this.bulk, job)?;
+        }
+        Ok(())
+    }
+
+    fn perform_farm(&mut self, effect: Effect) -> Result<(), Broken> {
+        if self.tracing {
+            println!("{:>12} farm -> {effect:?}", self.now.0);
+        }
+        match effect {
+            Effect::Change(_) => broken("contract", "a change among the effects"),
+            Effect::Reply { request, reply } => self.replied(request, *reply),
+            Effect::Send { conn, frame } => self.send_order(conn, frame),
+            Effect::Offer {
+                conn,
+                builder,
+                attempt,
+            } => self.send_offer(conn, builder, attempt),
+            Effect::Welcome {
+                conn,
+                agent,
+                session,
+                epoch,
+                builders,
+                attempts,
+            } => {
+                if self.coordinator.store.meta.as_ref().map(|meta| meta.epoch) != Some(epoch) {
+                    return broken("I5", "a Welcome with an epoch that is not stored");
+                }
+                let stored = self.coordinator.store.agents.get(&agent);
+                if stored.is_none_or(|agent| agent.session < session) {
+                    return broken("I5", "a Welcome with a session that is not stored");
+                }
+                self.send_down(
+                    conn,
+                    Down::Welcome {
+                        session,
+                        epoch,
+                        builders,
+                        attempts,
+                    },
+                );
+                Ok(())
+            }
+            Effect::Close { conn, code, why } => {
+                self.trace(|| format!("closing {conn:?}: {code} {why}"));
+                self.send_down(conn, Down::Close(code));
+                if let Some(open) = self.network.get_mut(conn) {
+                    open.coordinator_open = false;
+                }
+                self.submit_event(Event::Closed { conn })
+            }
+            Effect::Admit { agent, attempt } => {
+                self.coordinator.bulk.admit(agent, attempt);
+                Ok(())
+            }
+            Effect::Dismiss { attempt } => {
+                self.coordinator.bulk.dismiss(attempt);
+                Ok(())
+            }
+            Effect::Expect { attempt, sealed } => {
+                self.coordinator.bulk.expect(attempt, sealed.manifest);
+                self.tell_collected(attempt)
+            }
+        }
+    }
+
+    fn send_order(&mut self, conn: ConnId, frame: CoordinatorFrame) -> Result<(), Broken> {
+        let store = &self.coordinator.store;
+        match &frame {
+            CoordinatorFrame::Ack(ack) => Checker::acknowledged(store, ack.attempt, ack.seq)?,
+            CoordinatorFrame::BuilderAck(ack) => {
+                if let Some(builder) = self.builder_of(conn, ack.builder) {
+                    Checker::builder_acknowledged(store, builder, ack.seq)?;
+                }
+            }
+            CoordinatorFrame::Joined(_)
+            | CoordinatorFrame::Welcome(_)
+            | CoordinatorFrame::WelcomeBuilder(_)
+            | CoordinatorFrame::WelcomeAttempt(_)
+            | CoordinatorFrame::WelcomeEnd(_)
+            | CoordinatorFrame::Offer(_)
+            | CoordinatorFrame::Abort(_)
+            | CoordinatorFrame::Abandon(_)
+            | CoordinatorFrame::Committed(_)
+            | CoordinatorFrame::Reset(_) => {}
+        }
+        // An order twice is the same as once.
+        if self.trouble() && self.rng.per_mille(10) {
+            self.send_down(conn, Down::Order(Box::new(frame.clone())));
+        }
+        self.send_down(conn, Down::Order(Box::new(frame)));
+        Ok(())
+    }
+
+    fn send_offer(
+        &mut self,
+        conn: ConnId,
+        builder: BuilderIndex,
+        attempt: AttemptId,
+    ) -> Result<(), Broken> {
+        let Some(spec) = self.coordinator.store.specs.get(&attempt.job).cloned() else {
+            return broken(
+                "I4",
+                format!("{attempt} is offered, its spec is not stored"),
+            );
+        };
+        let offer = Offer {
+            builder,
+            attempt,
+            spec: Box::new(spec.as_ref().clone()),
+        };
+        self.send_order(conn, CoordinatorFrame::Offer(offer))
+    }
+
+    /// The stored builder behind a place in a session.
+    pub(super) fn builder_of(
+        &self,
+        conn: ConnId,
+        index: BuilderIndex,
+    ) -> Option<farmbell_protocol::id::BuilderId> {
+        let agent = &self.agents[self.network.get(conn)?.agent];
+        let store = &self.coordinator.store;
+        let row = store.agents.values().find(|row| row.key == agent.key)?;
+        let name = format!("b{}-{}", agent.name.strip_prefix("agent-")?, index.0);
+        let mut builders = store.builders.values();
+        builders
+            .find(|builder| builder.agent == row.id && builder.name == *name)
+            .map(|builder| builder.id)
+    }
+
+    pub(super) fn receive_up(&mut self, id: ConnId, up: Up) -> Result<(), Broken> {
+        let Some(conn) = self.network.get(id) else {
+            return Ok(());
+        };
+        if conn.lost {
+            return Ok(());
+        }
+        let agent = conn.agent;
+        if !conn.coordinator_open
+            || conn.process != self.coordinator.process
+            || self.coordinator.farm.is_none()
+        {
+            // A stateless reset: nobody here knows this connection.
+            self.after(
+                Duration::from_millis(1),
+                Happening::AgentNotices { agent, conn: id },
+            );
+            return Ok(());
+        }
+        let key = self.agents[agent].key;
+        let address = Text::cut(format!("sim:{agent}"));
+        let event = match up {
+            Up::Join(join) => Event::Join {
+                conn: id,
+                key,
+                address,
+                join: *join,
+            },
+            Up::Hello(hello, builders, attempts) => Event::Hello {
+                conn: id,
+                key,
+                address,
+                hello,
+                builders,
+                attempts,
+            },
+            Up::Report(frame) => {
+                if let AgentFrame::Clean(clean) = &frame
+                    && let Some(builder) = self.builder_of(id, clean.builder)
+                {
+                    self.checker.clean_shown(builder, clean.nonce);
+                }
+                if self.trouble() && SimAgent::may_repeat(&frame) && self.rng.per_mille(20) {
+                    let again = self.rng.millis(1, 20_000);
+                    let up = Up::Report(frame.clone());
+                    self.after(again, Happening::Up { conn: id, up });
+                }
+                Event::Report { conn: id, frame }
+            }
+        };
+        self.submit_event(event)
+    }
+
+    pub(super) fn coordinator_notices(&mut self, id: ConnId) -> Result<(), Broken> {
+        let Some(conn) = self.network.get_mut(id) else {
+            return Ok(());
+        };
+        if !std::mem::take(&mut conn.coordinator_open) || conn.process != self.coordinator.process {
+            return Ok(());
+        }
+        self.submit_event(Event::Closed { conn: id })
+    }
+
+    /// Takes some of an attempt's bytes; says whether that was all.
+    pub(super) fn carry(
+        &mut self,
+        attempt: AttemptId,
+        log: u64,
+        sealed: Option<&SealReport>,
+    ) -> Result<bool, Broken> {
+        if self.coordinator.farm.is_none() || !self.coordinator.bulk.admits(attempt) {
+            return Ok(false);
+        }
+        let eighths = self.rng.below(9);
+        let bulk = &mut self.coordinator.bulk;
+        let before = bulk.stored(attempt);
+        bulk.log(
+            attempt,
+            before.log + (log - before.log.min(log)).div_ceil(2),
+        );
+        let Some(sealed) = sealed else {
+            return Ok(false);
+        };
+        bulk.blobs(attempt, u8::try_from(eighths).unwrap_or(8), sealed.manifest);
+        let stored = bulk.stored(attempt);
+        if stored.log < sealed.log_bytes {
+            self.submit_event(Event::Progress { attempt })?;
+            return Ok(false);
+        }
+        bulk.close_log(attempt);
+        self.submit_event(Event::LogClosed {
+            attempt,
+            bytes: stored.log,
+        })?;
+        if !stored.complete {
+            self.submit_event(Event::Progress { attempt })?;
+            return Ok(false);
+        }
+        self.tell_collected(attempt)?;
+        Ok(true)
+    }
+
+    fn tell_collected(&mut self, attempt: AttemptId) -> Result<(), Broken> {
+        if !self.coordinator.bulk.collected(attempt) {
+            return Ok(());
+        }
+        let ran = self.checker.tally.get(&attempt);
+        let outputs = ran.and_then(|ran| ran.outputs.clone()).unwrap_or_default();
+        self.submit_event(Event::Collected {
+            attempt,
+            outputs: outputs.into(),
+        })
+    }
+
+    /// Asks to be woken when the farm wants to be.
+    fn plan_wake(&mut self) {
+        let this = &mut self.coordinator;
+        let Some(due) = this.farm.as_ref().and_then(Farm::next_deadline) else {
+            return;
+        };
+        let at = this.started + due.since(this.clock);
+        let at = at.max(self.now);
+        if this
+            .wake
+            .is_some_and(|planned| planned <= at && planned >= self.now)
+        {
+            return;
+        }
+        this.wake = Some(at);
+        let process = this.process;
+        self.at(at, Happening::FarmWake { process });
+    }
+
+    pub(super) fn farm_wake(&mut self, process: u64) -> Result<(), Broken> {
+        if self.coordinator.process != process || self.coordinator.wake != Some(self.now) {
+            return Ok(());
+        }
+        self.coordinator.wake = None;
+        self.submit_event(Event::Wake)
+    }
+}

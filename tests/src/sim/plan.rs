@@ -1,0 +1,109 @@
+//! What a world is made of: its size, how long trouble lasts, how much of each
+//! kind there is. A plan and a seed are a whole world.
+
+use std::time::Duration;
+
+use farmbell_farm::{Mutation, Settings};
+
+/// One world, apart from its seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// As the command line calls it.
+    pub name: &'static str,
+    pub agents: usize,
+    pub builders_per_agent: usize,
+    pub jobs: usize,
+    /// Over which the submits are spread.
+    pub submit_span: Duration,
+    /// When trouble ends; from then on everything has to come to an end.
+    pub trouble_until: Duration,
+    /// Between two faults, on average.
+    pub fault_every: Duration,
+    /// Between two acts of users and operators, on average.
+    pub act_every: Duration,
+    /// Runs are up to this long.
+    pub run_max: Duration,
+    pub settings: Settings,
+    /// Everything is checked every so many batches.
+    pub check_all_every: u64,
+    /// The protection that is taken away, if any.
+    pub mutation: Option<Mutation>,
+}
+
+/// Deadlines shorter than an operator would set them, so that a world of an
+/// hour sees all of them pass.
+fn settings() -> Settings {
+    Settings {
+        lost_after: Duration::from_secs(60),
+        cancel_after: Duration::from_secs(45),
+        reset_after: Duration::from_secs(90),
+        upload_after: Duration::from_secs(120),
+        accept_after: Duration::from_secs(30),
+        ..Settings::default()
+    }
+}
+
+impl Plan {
+    /// A handful of builders under constant fire: most of what goes wrong
+    /// between two parties shows here, fast.
+    #[must_use]
+    pub fn small() -> Self {
+        Self {
+            name: "small",
+            agents: 3,
+            builders_per_agent: 2,
+            jobs: 24,
+            submit_span: Duration::from_secs(600),
+            trouble_until: Duration::from_secs(1500),
+            fault_every: Duration::from_secs(12),
+            act_every: Duration::from_secs(25),
+            run_max: Duration::from_secs(90),
+            settings: settings(),
+            check_all_every: 16,
+            mutation: None,
+        }
+    }
+
+    /// 500 builders, 5,000 jobs.
+    #[must_use]
+    pub fn large() -> Self {
+        Self {
+            name: "large",
+            agents: 100,
+            builders_per_agent: 5,
+            jobs: 5_000,
+            submit_span: Duration::from_secs(900),
+            trouble_until: Duration::from_secs(1800),
+            fault_every: Duration::from_secs(2),
+            act_every: Duration::from_secs(3),
+            run_max: Duration::from_secs(180),
+            settings: settings(),
+            check_all_every: 5_000,
+            mutation: None,
+        }
+    }
+
+    /// 10,000 builders, 100,000 jobs.
+    #[must_use]
+    pub fn farm() -> Self {
+        Self {
+            name: "farm",
+            agents: 1_000,
+            builders_per_agent: 10,
+            jobs: 100_000,
+            submit_span: Duration::from_secs(1200),
+            trouble_until: Duration::from_secs(2400),
+            fault_every: Duration::from_millis(500),
+            act_every: Duration::from_secs(1),
+            run_max: Duration::from_secs(240),
+            check_all_every: 100_000,
+            ..Self::large()
+        }
+    }
+
+    #[must_use]
+    pub fn with(mut self, mutation: Mutation) -> Self {
+        self.mutation = Some(mutation);
+        self
+    }
+}

@@ -1,0 +1,105 @@
+//! What the coordinator's disk holds: whole records of committed transactions
+//! and nothing else. Survives every crash of the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use farmbell_farm::record::{
+    AgentRecord, AttemptRecord, BuilderRecord, Change, JobRecord, JobState, LedgerEntry, Meta,
+    Snapshot, SubmissionRecord, TokenRecord,
+};
+use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq, SubmissionId};
+use farmbell_protocol::spec::{JobSpec, Output};
+
+#[derive(Debug, Default)]
+pub(super) struct SimStore {
+    pub(super) meta: Option<Meta>,
+    pub(super) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
+    pub(super) jobs: BTreeMap<JobId, JobRecord>,
+    pub(super) unfinished: BTreeSet<JobId>,
+    pub(super) specs: BTreeMap<JobId, Arc<JobSpec>>,
+    pub(super) attempts: BTreeMap<AttemptId, AttemptRecord>,
+    pub(super) artifacts: BTreeMap<AttemptId, Arc<[Output]>>,
+    pub(super) builders: BTreeMap<BuilderId, BuilderRecord>,
+    pub(super) agents: BTreeMap<AgentId, AgentRecord>,
+    tokens: BTreeMap<u64, TokenRecord>,
+    pub(super) ledger: Vec<LedgerEntry>,
+}
+
+impl SimStore {
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Meta(meta) => self.meta = Some(meta),
+            Change::Submission(submission) => {
+                self.submissions.insert(submission.id, submission);
+            }
+            Change::Job(job) => {
+                match job.state {
+                    JobState::Waiting { .. } | JobState::Live(_) => {
+                        self.unfinished.insert(job.id);
+                    }
+                    JobState::Done(_) => {
+                        self.unfinished.remove(&job.id);
+                    }
+                }
+                self.jobs.insert(job.id, *job);
+            }
+            Change::Spec { job, spec } => {
+                self.specs.insert(job, spec);
+            }
+            Change::Attempt(attempt) => {
+                self.attempts.insert(attempt.id, *attempt);
+            }
+            Change::Artifacts { attempt, outputs } => {
+                self.artifacts.insert(attempt, outputs);
+            }
+            Change::Builder(builder) => {
+                self.builders.insert(builder.id, *builder);
+            }
+            Change::BuilderRemoved(builder) => {
+                self.builders.remove(&builder);
+            }
+            Change::Agent(agent) => {
+                self.agents.insert(agent.id, *agent);
+            }
+            Change::AgentRemoved(agent) => {
+                self.agents.remove(&agent);
+            }
+            Change::Token(token) => {
+                self.tokens.insert(token.id, token);
+            }
+            Change::Ledger(entry) => self.ledger.push(entry),
+        }
+    }
+
+    /// What a starting coordinator reads.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            meta: self.meta.clone(),
+            submissions: self.submissions.values().cloned().collect(),
+            jobs: self
+                .unfinished
+                .iter()
+                .filter_map(|job| self.jobs.get(job).cloned())
+                .collect(),
+            builders: self.builders.values().cloned().collect(),
+            agents: self.agents.values().cloned().collect(),
+            tokens: self.tokens.values().cloned().collect(),
+        }
+    }
+
+    /// Up to where this attempt's reports are durable, if it is known at all.
+    pub(super) fn acked(&self, attempt: AttemptId) -> Option<Seq> {
+        let job = self.jobs.get(&attempt.job)?;
+        let live = match &job.state {
+            JobState::Live(live) => Some(live.as_ref()),
+            JobState::Waiting { .. } | JobState::Done(_) => None,
+        };
+        live.into_iter()
+            .chain(job.lost.iter())
+            .chain(self.attempts.get(&attempt))
+            .filter(|record| record.id == attempt)
+            .map(|record| record.acked)
+            .max()
+    }
+}
