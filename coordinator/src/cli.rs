@@ -17,6 +17,8 @@ mod exit;
 mod jobs;
 mod logs;
 mod output;
+#[cfg(test)]
+mod stories;
 mod submit;
 mod tokens;
 mod units;

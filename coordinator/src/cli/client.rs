@@ -109,6 +109,11 @@ impl Client {
         Self { endpoint }
     }
 
+    #[cfg(test)]
+    pub(super) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         Ok(self.try_get(path).await?)
     }

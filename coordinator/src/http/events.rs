@@ -7,15 +7,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use farmbell_farm::record::LedgerEntry;
+use farmbell_protocol::bounded::Text;
 use futures_util::stream::try_unfold;
 use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::caller::Caller;
 use super::extract::Asked;
 use super::problem::Result;
 use super::wire::Problem;
 use super::{Api, show};
+use crate::store::Queries;
 
 /// Entries read from the store at a time.
 const PAGE: u32 = 500;
@@ -44,10 +47,12 @@ struct Reading {
     /// The store has been read to the end that it had then.
     caught_up: bool,
     form: Form,
+    sees_private: bool,
 }
 
 pub(super) async fn events(
     State(api): State<Api>,
+    caller: Caller,
     Asked(query): Asked<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response> {
@@ -75,6 +80,7 @@ pub(super) async fn events(
         live,
         caught_up: false,
         form,
+        sees_private: caller.sees_private(),
     };
     let stream = try_unfold(reading, |mut reading| async move {
         let piece = reading.next().await.map_err(std::io::Error::other)?;
@@ -99,7 +105,7 @@ impl Reading {
                     .await?;
                 self.caught_up = page.len() < PAGE as usize;
                 if !page.is_empty() {
-                    return Ok(Some(self.take(&page)));
+                    return self.take(page).await.map(Some);
                 }
                 continue;
             }
@@ -108,7 +114,9 @@ impl Reading {
             };
             match live.recv().await {
                 Ok(entry) if entry.seq <= self.after => {}
-                Ok(entry) if entry.seq == self.after + 1 => return Ok(Some(self.take(&[entry]))),
+                Ok(entry) if entry.seq == self.after + 1 => {
+                    return self.take(vec![entry]).await.map(Some);
+                }
                 // Entries were passed over: the store has them.
                 Ok(_) | Err(RecvError::Lagged(_)) => self.caught_up = false,
                 Err(RecvError::Closed) => return Ok(None),
@@ -116,9 +124,12 @@ impl Reading {
         }
     }
 
-    fn take(&mut self, entries: &[LedgerEntry]) -> Bytes {
+    async fn take(&mut self, mut entries: Vec<LedgerEntry>) -> std::result::Result<Bytes, Problem> {
+        if !self.sees_private {
+            entries = self.without_private(entries).await?;
+        }
         let mut text = String::new();
-        for entry in entries {
+        for entry in &entries {
             self.after = entry.seq;
             let json = serde_json::to_string(&show::event(entry))
                 .expect("an entry's view has string keys only");
@@ -131,7 +142,26 @@ impl Reading {
                 )),
             }
         }
-        Bytes::from(text)
+        Ok(Bytes::from(text))
+    }
+
+    /// Mere readers learn that something happened to a private job, not what:
+    /// the numbers stay without gaps.
+    async fn without_private(
+        &self,
+        entries: Vec<LedgerEntry>,
+    ) -> std::result::Result<Vec<LedgerEntry>, Problem> {
+        let mask = move |queries: &dyn Queries| {
+            let mut entries = entries;
+            for entry in &mut entries {
+                let Some(job) = entry.job else { continue };
+                if queries.job(job)?.is_some_and(|job| job.private) {
+                    (entry.why, entry.by) = (Text::default(), Text::default());
+                }
+            }
+            Ok(entries)
+        };
+        self.api.read(mask).await
     }
 }
 
