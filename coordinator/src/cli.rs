@@ -127,17 +127,16 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> ExitCode {
-    let command = match cli.command {
-        Command::Demo(args) => return run_demo(args).await,
-        command => command,
-    };
+    if let Command::Demo(args) = cli.command {
+        return run_demo(args).await;
+    }
     let ended = match Endpoint::find(&cli.endpoint) {
         Ok(endpoint) => {
             let context = Context {
                 client: Client::new(endpoint),
                 output: Output::new(cli.output),
             };
-            Box::pin(dispatch(&context, command)).await
+            Box::pin(dispatch(&context, cli.command)).await
         }
         Err(failure) => Err(failure),
     };
@@ -174,7 +173,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Agent(command) => agents::run(context, command).await,
         Command::Token(command) => tokens::run(context, command).await,
         Command::Events(args) => events::run(context, &args).await,
-        Command::Demo(_) => unreachable!("the demo has no coordinator to speak to yet"),
+        Command::Demo(_) => unreachable!("the demo makes its own coordinator first"),
     }
 }
 

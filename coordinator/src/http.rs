@@ -16,6 +16,7 @@ mod jobs;
 mod listen;
 mod logs;
 mod lookup;
+mod pages;
 mod problem;
 mod show;
 mod submissions;
@@ -73,10 +74,11 @@ impl std::fmt::Debug for Api {
 impl Api {
     /// Asks the farm; a refusal of its is a problem here.
     async fn ask(&self, by: Actor, command: Command) -> Result<Reply> {
-        match self.farm.request(by, command).await? {
-            Reply::Refused(refused) => Err(refused.into()),
-            reply => Ok(reply),
+        let reply = self.farm.request(by, command).await?;
+        if let Reply::Refused(refused) = reply {
+            return Err(refused.into());
         }
+        Ok(reply)
     }
 
     /// Asks for something that only reads.
@@ -115,7 +117,7 @@ fn unexpected(reply: &Reply) -> Problem {
 }
 
 /// All routes.
-fn router(api: Api) -> Router {
+fn router(api: Api, viewers: pages::Viewers) -> Router {
     let v1 = Router::new()
         .route("/submissions", post(submissions::submit))
         .route("/blobs/{digest}", put(blobs::put).get(blobs::get))
@@ -141,14 +143,17 @@ fn router(api: Api) -> Router {
         .fallback(no_such_route);
     Router::new()
         .nest("/api/v1", v1)
+        .route("/", get(pages::page))
+        .route("/live", get(pages::live))
+        .route("/assets/{name}", get(pages::asset))
         .route("/healthz", get(health::healthz))
         .fallback(no_such_route)
         .layer(axum::middleware::from_fn(caller::same_site))
+        .layer(axum::Extension(viewers))
         .layer(DefaultBodyLimit::max(extract::JSON_MAX))
         .with_state(api)
 }
 
-#[expect(clippy::unused_async, reason = "a handler")]
 async fn no_such_route(uri: axum::http::Uri) -> Problem {
     problem::not_found(
         format!("there is nothing at {}", uri.path()),

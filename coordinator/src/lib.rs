@@ -11,6 +11,7 @@ pub mod blobs;
 pub mod bulk;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod driver;
 pub mod failpoint;
 pub mod http;

@@ -52,7 +52,7 @@ pub struct Scene {
 }
 
 /// A section of the page that replaces itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Section {
     /// The element's id.
     pub id: &'static str,

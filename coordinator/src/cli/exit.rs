@@ -84,19 +84,20 @@ impl Failure {
     /// A file of this host could not be used.
     pub(super) fn file(path: &std::path::Path, e: &io::Error) -> Self {
         let cause = format!("{}: {e}", path.display());
-        match e.kind() {
-            io::ErrorKind::NotFound => Self::usage(cause, "Check the path."),
-            io::ErrorKind::PermissionDenied => Self::new(
-                Exit::Usage,
+        if e.kind() == io::ErrorKind::NotFound {
+            return Self::usage(cause, "Check the path.");
+        }
+        if e.kind() == io::ErrorKind::PermissionDenied {
+            return Self::usage(
                 cause,
                 "Make the file accessible to you, or give another path.",
-            ),
-            _ => Self::new(
-                Exit::Infrastructure,
-                cause,
-                "Mend the disk or its file system.",
-            ),
+            );
         }
+        Self::new(
+            Exit::Infrastructure,
+            cause,
+            "Mend the disk or its file system.",
+        )
     }
 
     pub(super) fn output(e: &io::Error) -> Self {

@@ -49,10 +49,11 @@ pub(super) async fn act(
 }
 
 async fn ask(api: &Api) -> Result<Vec<(AgentRecord, bool)>> {
-    match api.look(Command::Agents).await? {
-        Reply::Agents(agents) => Ok(agents),
-        reply => Err(unexpected(&reply)),
-    }
+    let reply = api.look(Command::Agents).await?;
+    let Reply::Agents(agents) = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(agents)
 }
 
 /// The agent of this name; the beginning of its key where several have it.

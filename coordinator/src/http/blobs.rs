@@ -17,6 +17,7 @@ use super::problem::{Result, internal, invalid, not_found};
 use super::wire::{Code, Problem};
 use super::{Api, blocking};
 use crate::blobs::BlobError;
+use crate::disk::DiskError;
 
 /// The largest upload: more than any source package, less than most disks.
 const UPLOAD_MAX: u64 = 64 << 30;
@@ -146,14 +147,18 @@ fn parse(digest: &str) -> Result<Digest> {
 fn problem(e: &BlobError) -> Problem {
     match e {
         BlobError::Missing(digest) => not_found(format!("there is no blob {digest}"), "Upload it."),
-        BlobError::NoSpace { .. } => Problem::new(
+        BlobError::Disk(DiskError::NoSpace { .. }) => Problem::new(
             Code::Unavailable,
             e.to_string(),
             "Free space on the coordinator's disk, then try again.",
         ),
-        BlobError::Chunk(_) | BlobError::NotWhole { .. } => {
+        BlobError::Chunk(_)
+        | BlobError::NoNodes(_)
+        | BlobError::NotWhole { .. }
+        | BlobError::TooLong(_)
+        | BlobError::Source(_) => {
             Problem::new(Code::Corrupt, e.to_string(), "Send the bytes again.")
         }
-        BlobError::Io { .. } => internal(e),
+        BlobError::Disk(DiskError::Io { .. }) => internal(e),
     }
 }

@@ -66,10 +66,11 @@ fn parse(word: &str, remove: RemoveQuery) -> Result<BuilderAct> {
 }
 
 pub(super) async fn ask(api: &Api) -> Result<Box<Overview>> {
-    match api.look(Command::Overview).await? {
-        Reply::Overview(overview) => Ok(overview),
-        reply => Err(unexpected(&reply)),
-    }
+    let reply = api.look(Command::Overview).await?;
+    let Reply::Overview(overview) = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(overview)
 }
 
 /// The builder of this name; `AGENT/NAME` where several have it.

@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use super::Api;
 use super::wire::{HealthView, Stamp};
 
-#[expect(clippy::unused_async, reason = "a handler")]
 pub(super) async fn healthz(State(api): State<Api>) -> (StatusCode, Json<HealthView>) {
     let health = api.farm.health();
     let status = match health.stall {

@@ -6,9 +6,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
 
 use super::caller::Peer;
-use super::{Api, router};
+use super::{Api, pages, router};
 
 /// Everyone may connect and read; the kernel says who may do more.
 const SOCKET_MODE: u32 = 0o666;
@@ -46,7 +47,11 @@ pub async fn serve(
     tcp: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let router = router(api);
+    let (viewers, live) = pages::viewers();
+    let router = router(api.clone(), viewers);
+    // Ends with this function; its panic would end the live page only.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(live.run(api));
     let local = axum::serve(
         unix,
         router.clone().into_make_service_with_connect_info::<Peer>(),

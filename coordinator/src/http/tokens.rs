@@ -90,8 +90,9 @@ pub(super) async fn revoke(
 }
 
 async fn ask(api: &Api) -> Result<Vec<TokenRecord>> {
-    match api.look(Command::Tokens).await? {
-        Reply::Tokens(tokens) => Ok(tokens),
-        reply => Err(unexpected(&reply)),
-    }
+    let reply = api.look(Command::Tokens).await?;
+    let Reply::Tokens(tokens) = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(tokens)
 }

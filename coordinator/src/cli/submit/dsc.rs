@@ -28,7 +28,7 @@ pub(super) struct Source {
 pub(super) fn read(path: &Path) -> Result<Source> {
     let text = read_text(path)?;
     let dsc = Dsc::parse(&text).map_err(|why| broken(path, &why))?;
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
     let mut files = vec![path.to_owned()];
     for file in &dsc.files {
         files.push(check(path, directory, file)?);

@@ -148,7 +148,7 @@ impl TryFrom<String> for Cpus {
 /// Reads a job file. Paths in it are relative to the file itself.
 pub(super) fn read(path: &Path) -> Result<Draft> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file(path, &e))?;
-    let directory = path.parent().unwrap_or(Path::new(""));
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
     parse(&text, directory).map_err(|why| {
         Failure::usage(
             format!("{} is no job file:\n{}", path.display(), why.trim_end()),
