@@ -94,6 +94,11 @@ impl<F: FrameSet> FrameSender<F> {
         frame.encode_into(&mut self.buffer);
     }
 
+    /// As [`queue`](Self::queue), for frames that were encoded elsewhere.
+    pub fn queue_encoded(&mut self, frames: &[u8]) {
+        self.buffer.extend_from_slice(frames);
+    }
+
     /// Bytes that wait for [`flush`](Self::flush).
     #[must_use]
     pub const fn queued_bytes(&self) -> usize {
