@@ -1,3 +1,13 @@
 //! Stories over real daemons on loopback: what a person would see, told with
 //! the command line, files that jobs wrote, and the event stream. One file per
 //! story; nothing here knows the inside of a daemon.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what these stories are told with is test code too"
+)]
+
+mod a_debian_package;
+mod coordinator_killed;
+mod every_meaning_of_exit;
+mod refused_connections;
+mod refused_jobs;

@@ -29,7 +29,11 @@ pub(super) async fn fetch(package: &str, directory: &Path) -> anyhow::Result<Sou
     match from_archive(package, directory).await {
         Ok(source) => Ok(source),
         Err(error) => {
-            println!("no source of {package} from the archive: {error:#}");
+            println!("no source of {package} from the archive:");
+            let said = format!("{error:#}");
+            for line in said.lines().filter(|line| line.starts_with("E: ")) {
+                println!("    {line}");
+            }
             println!("building the small package that ships with Farmbell instead");
             carried(directory).await
         }
@@ -68,7 +72,8 @@ async fn from_archive(package: &str, directory: &Path) -> anyhow::Result<Source>
     )
     .await;
     match (updated, fetched) {
-        (Err(first), Err(second)) => return Err(second.context(first)),
+        // What went wrong first says more.
+        (Err(error), Err(_)) => return Err(error),
         (Ok(()), fetched) | (Err(_), fetched @ Ok(())) => fetched?,
     }
     let dsc = newest_dsc(directory, package)?;
@@ -159,6 +164,8 @@ impl PrivateApt {
             set("Dir::Etc::SourceParts", self.directory.join("sources")),
             "APT::Sandbox::User=".to_owned(),
             "Acquire::Languages=none".to_owned(),
+            // Else an archive that cannot be reached is a warning.
+            "APT::Update::Error-Mode=any".to_owned(),
             "Acquire::Retries=1".to_owned(),
             format!("Acquire::http::Timeout={ARCHIVE_TIMEOUT_SECONDS}"),
             format!("Acquire::https::Timeout={ARCHIVE_TIMEOUT_SECONDS}"),
