@@ -21,7 +21,7 @@ mod output;
 mod stories;
 mod submit;
 mod tokens;
-mod units;
+pub(crate) mod units;
 mod wait;
 
 use std::process::ExitCode;

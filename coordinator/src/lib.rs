@@ -22,6 +22,7 @@ pub mod logs;
 pub mod outbox;
 pub mod page;
 pub mod serve;
+pub mod service;
 pub mod session;
 pub mod specs;
 pub mod statedir;

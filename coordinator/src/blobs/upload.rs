@@ -206,7 +206,7 @@ impl Upload {
             if length == 0 || end > staged {
                 return Ok(index);
             }
-            buffer.resize(usize::try_from(length).expect("a chunk fits in memory"), 0);
+            buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             self.file
                 .read_exact_at(&mut buffer, index * CHUNK_BYTES)
                 .map_err(DiskError::at(&self.path))?;

@@ -20,7 +20,7 @@ const SIZES: [(&str, u64); 5] = [
 ///
 /// # Errors
 /// With the reason, for the person who wrote it.
-pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
+pub(crate) fn milliseconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a span of time such as 90s, 45m or 1h30m");
     let mut rest = text.trim();
     if rest.is_empty() {

@@ -53,7 +53,7 @@ fn a_new_process_goes_on_where_the_file_ends() {
     logs.append(ATTEMPT, 0, b"before and after").unwrap();
     assert_eq!(whole(&logs), "before and after");
     assert_eq!(logs.cuts(ATTEMPT).unwrap(), [cut]);
-    std::fs::write(logs.path(ATTEMPT).with_extension("cuts"), "6 1000\n9 2").unwrap();
+    fs::write(logs.path(ATTEMPT).with_extension("cuts"), "6 1000\n9 2").unwrap();
     assert_eq!(logs.cuts(ATTEMPT).unwrap(), [cut], "a torn line is no cut");
 }
 
