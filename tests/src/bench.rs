@@ -6,6 +6,7 @@
 //! the floor; absolute values are information. Nothing here decides anything
 //! in a test: speed lives in `bench`, which prints a table.
 
+mod brain;
 pub mod chain;
 pub mod disk;
 mod faults;
@@ -43,6 +44,7 @@ pub const FIGURES: &[(&str, Measure)] = &[
     ("agent-size", footprint::size),
     ("idle-wire", wire::measure),
     ("faults", faults::measure),
+    ("decisions", brain::measure),
 ];
 
 /// How much to measure.
