@@ -5,13 +5,11 @@
 //! Invariant: a commit is all of a batch or nothing of it, and it is on the
 //! disk when it returns.
 
-mod memory;
 mod queries;
 mod record;
 mod schema;
 mod sqlite;
 
-pub use memory::MemoryStore;
 pub use queries::{JobFilter, JobStanding, Queries, QueryError};
 pub use schema::CURRENT as SCHEMA;
 pub use sqlite::{Sqlite, SqliteReader};
