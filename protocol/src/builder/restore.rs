@@ -5,7 +5,7 @@
 use super::attempt::{Attempt, Phase, Stopping};
 use super::event::{BuilderReport, Cleanliness, Effect, EndReport, HostView, Record, Survivor};
 use super::{Builder, reports};
-use crate::agent_to_coordinator::{AgentFrame, AttemptPhase};
+use crate::agent_to_coordinator::{AgentFrame, AttemptPhase, Refusal};
 use crate::bounded::Reason;
 use crate::id::{AttemptId, Seq};
 use crate::outcome::Outcome;
@@ -109,7 +109,7 @@ impl Builder {
                     self.record(Record::Started { attempt });
                     self.take_up_run(attempt, running, end, rebooted);
                 } else {
-                    self.begin_again(attempt);
+                    self.begin_again(attempt, rebooted);
                 }
             }
             Phase::Running => self.take_up_run(attempt, running, end, rebooted),
@@ -122,12 +122,18 @@ impl Builder {
         }
     }
 
-    /// It was accepted and nothing of it ever ran.
-    fn begin_again(&mut self, attempt: AttemptId) {
+    /// It was accepted and nothing of it ever ran. On a host that restarted
+    /// nobody knows what ran instead: it is not clean any more.
+    fn begin_again(&mut self, attempt: AttemptId, rebooted: bool) {
         let Some(held) = self.attempts.get(&attempt) else {
             return;
         };
         match (held.stopping(), held.spec().cloned()) {
+            (Stopping::No, _) if rebooted => self.record(Record::Refused {
+                attempt,
+                refusal: Refusal::Occupied,
+                why: Reason::cut("the host restarted before it began"),
+            }),
             (Stopping::No, Some(spec)) => {
                 let spec = Box::new(spec);
                 self.effects.push(Effect::Start { attempt, spec });

@@ -46,6 +46,9 @@ pub(super) struct Checker {
     submitted: BTreeMap<String, Vec<JobId>>,
     assigned: BTreeSet<(BuilderId, AttemptId)>,
     proofs: BTreeMap<BuilderId, Proof>,
+    /// Builders' highest stored report of the newest transaction: a new spool
+    /// may have set the number back within it.
+    reported: BTreeMap<BuilderId, Seq>,
 }
 
 /// What a builder has shown since its last assignment.
@@ -56,6 +59,10 @@ struct Proof {
 }
 
 impl Checker {
+    pub(super) fn transaction(&mut self) {
+        self.reported.clear();
+    }
+
     /// Looks at one committed change, before it is applied.
     pub(super) fn change(&mut self, store: &SimStore, change: &Change) -> Result<(), Broken> {
         match change {
@@ -131,6 +138,8 @@ impl Checker {
     /// I8: an assignment needs the answer to the newest challenge, which
     /// itself is newer than the assignment before.
     fn builder(&mut self, builder: &BuilderRecord) -> Result<(), Broken> {
+        let reported = self.reported.entry(builder.id).or_default();
+        *reported = builder.acked.max(*reported);
         let proof = self.proofs.entry(builder.id).or_default();
         if let Occupation::Held { attempt } = builder.occupation
             && self.assigned.insert((builder.id, attempt))
@@ -243,11 +252,13 @@ impl Checker {
     }
 
     pub(super) fn builder_acknowledged(
+        &self,
         store: &SimStore,
         builder: BuilderId,
         seq: Seq,
     ) -> Result<(), Broken> {
-        let stored = store.builders.get(&builder).map(|builder| builder.acked);
+        let row = store.builders.get(&builder).map(|builder| builder.acked);
+        let stored = row.max(self.reported.get(&builder).copied());
         match stored {
             Some(stored) if stored >= seq => Ok(()),
             stored => broken(

@@ -236,6 +236,7 @@ impl World {
     fn apply(&mut self, changes: Vec<Change>) -> Result<(), Broken> {
         let this = &mut self.coordinator;
         let mut decided: Vec<JobId> = Vec::new();
+        self.checker.transaction();
         for change in changes {
             self.checker.change(&this.store, &change)?;
             self.hash.fold(&change);
@@ -321,7 +322,7 @@ impl World {
             CoordinatorFrame::Ack(ack) => Checker::acknowledged(store, ack.attempt, ack.seq)?,
             CoordinatorFrame::BuilderAck(ack) => {
                 if let Some(builder) = self.builder_of(conn, ack.builder) {
-                    Checker::builder_acknowledged(store, builder, ack.seq)?;
+                    self.checker.builder_acknowledged(store, builder, ack.seq)?;
                 }
             }
             CoordinatorFrame::Joined(_)

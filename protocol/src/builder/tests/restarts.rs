@@ -104,6 +104,9 @@ fn what_never_ran_is_started_and_what_died_is_not_started_again() {
     b.offer(id(1));
     b.restart(&HostView::default());
     assert!(matches!(b.asked[..], [Effect::Start { .. }]));
+    b.restart(&rebooted());
+    assert!(b.asked.is_empty(), "the host is not the clean one it was");
+    assert_eq!(level(&mut b, id(1), 1), [(2, "occupied")]);
 
     let mut b = Bench::clean(1);
     b.offer(id(1));
