@@ -300,6 +300,10 @@ impl Farm {
         let (id, builder, agent, stage) =
             (attempt.id, attempt.builder, attempt.agent, attempt.stage);
         job.state = State::Live(Box::new(attempt));
+        // A wish that was made while another attempt was live stands on.
+        if let Some(deadline) = job.cancel().map(|wish| wish.deadline) {
+            self.deadlines.arm(Deadline::Cancel(job_id), deadline);
+        }
         self.step.touch_job(job_id);
         if let Some(agent) = self.agents.get_mut(&agent) {
             agent.live.insert(job_id);

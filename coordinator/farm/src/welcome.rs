@@ -68,7 +68,7 @@ impl Farm {
                 self.lose(job, Loss::Certain, "its agent does not hold it any more");
             }
         }
-        self.check_occupations(builders);
+        self.check_occupations(id, builders);
         self.step.effects.push(Effect::Welcome {
             conn,
             agent: id,
@@ -246,14 +246,12 @@ impl Farm {
 
     /// A builder that we believe clean and its agent says is busy has broken
     /// the isolation of one of them.
-    fn check_occupations(&mut self, hellos: &[HelloBuilder]) {
+    fn check_occupations(&mut self, agent: AgentId, hellos: &[HelloBuilder]) {
         for hello in hellos {
+            let known = self.agents.get(&agent);
             let (Some(attempt), Some(id)) = (
                 hello.occupied_by,
-                self.builders
-                    .iter()
-                    .find(|(_, builder)| builder.record.name == hello.name)
-                    .map(|(id, _)| *id),
+                known.and_then(|agent| agent.indexes.get(&hello.index).copied()),
             ) else {
                 continue;
             };
@@ -327,5 +325,7 @@ impl Farm {
             let at = self.clock.now() + self.settings.accept_after;
             self.deadlines.arm(Deadline::Accept(job_id), at);
         }
+        // An adopted attempt may have had everything here before it was lost.
+        self.settle(job_id);
     }
 }
