@@ -16,6 +16,7 @@ mod jobs;
 mod listen;
 mod logs;
 mod lookup;
+mod metrics;
 mod pages;
 mod problem;
 mod show;
@@ -117,7 +118,7 @@ fn unexpected(reply: &Reply) -> Problem {
 }
 
 /// All routes.
-fn router(api: Api, viewers: pages::Viewers) -> Router {
+fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Router {
     let v1 = Router::new()
         .route("/submissions", post(submissions::submit))
         .route("/blobs/{digest}", put(blobs::put).get(blobs::get))
@@ -146,10 +147,12 @@ fn router(api: Api, viewers: pages::Viewers) -> Router {
         .route("/", get(pages::page))
         .route("/live", get(pages::live))
         .route("/assets/{name}", get(pages::asset))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(health::healthz))
         .fallback(no_such_route)
         .layer(axum::middleware::from_fn(caller::same_site))
         .layer(axum::Extension(viewers))
+        .layer(axum::Extension(observed))
         .layer(DefaultBodyLimit::max(extract::JSON_MAX))
         .with_state(api)
 }

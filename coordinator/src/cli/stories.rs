@@ -484,3 +484,27 @@ async fn the_page_is_whole_without_javascript_and_lives_with_it() {
         seen.push_str(std::str::from_utf8(&piece).unwrap());
     }
 }
+
+#[tokio::test]
+async fn metrics_are_given_in_both_formats() {
+    let world = World::start().await;
+    world.submit(vec![job("waiting")]).await;
+    let mut answer = world.tcp.client.stream("/metrics").await.unwrap();
+    assert!(answer.header("content-type").unwrap().contains("0.0.4"));
+    let mut text = String::new();
+    while let Some(piece) = answer.piece().await.unwrap() {
+        text.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+    for line in [
+        "farmbell_jobs{state=\"waiting\"} 1",
+        "# TYPE farmbell_events_total counter",
+        "# TYPE farmbell_store_commit_seconds histogram",
+        "farmbell_verdicts_total{verdict=\"failed\"} 0",
+        "farmbell_store_stalled 0",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in:\n{text}"
+        );
+    }
+}

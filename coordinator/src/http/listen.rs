@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use super::caller::Peer;
-use super::{Api, pages, router};
+use super::{Api, metrics, pages, router};
 
 /// Everyone may connect and read; the kernel says who may do more.
 const SOCKET_MODE: u32 = 0o666;
@@ -48,9 +48,11 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (viewers, live) = pages::viewers();
-    let router = router(api.clone(), viewers);
-    // Ends with this function; its panic would end the live page only.
+    let observed = metrics::Observed::default();
+    let router = router(api.clone(), viewers, observed.clone());
+    // They end with this function; a panic of theirs ends nothing else.
     let mut tasks = JoinSet::new();
+    tasks.spawn(metrics::observe(observed, api.farm.ledger()));
     tasks.spawn(live.run(api));
     let local = axum::serve(
         unix,
