@@ -5,6 +5,9 @@
 //! while many handshakes are under way, and no more connections are kept than
 //! the limit allows. Knows no agent (sessions and the farm do).
 
+#[cfg(test)]
+mod stories;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

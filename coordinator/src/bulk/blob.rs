@@ -67,7 +67,7 @@ async fn receive(
     let mut writer = Writer::Idle(upload);
     if want_nodes {
         let mut nodes = vec![0; usize_of(chunk_count(length) * 32)];
-        fill(stream.receive.raw(), &mut nodes).await?;
+        fill(stream.receive.raw(), &mut nodes, transfers).await?;
         let nodes = nodes.as_chunks::<32>().0.to_vec();
         writer = writer
             .run(move |upload| {
@@ -83,8 +83,7 @@ async fn receive(
         let bytes = CHUNK_BYTES.min(length - index * CHUNK_BYTES);
         let mut chunk = mem::take(&mut spare);
         chunk.resize(usize_of(bytes), 0);
-        fill(stream.receive.raw(), &mut chunk).await?;
-        transfers.counters.blob_bytes.fetch_add(bytes, Relaxed);
+        fill(stream.receive.raw(), &mut chunk, transfers).await?;
         let (idle, buffer) = writer.idle().await?;
         spare = buffer;
         writer = Writer::Idle(idle)
@@ -128,13 +127,23 @@ impl Writer {
 }
 
 /// Reads exactly so many raw bytes; a peer that stops sending is cut.
-async fn fill(receive: &mut Receiver, buffer: &mut [u8]) -> Result<(), Stopped> {
+async fn fill(
+    receive: &mut Receiver,
+    buffer: &mut [u8],
+    transfers: &Transfers,
+) -> Result<(), Stopped> {
     let mut filled = 0;
     while filled < buffer.len() {
         let read = receive.receive(&mut buffer[filled..]);
         let read = tokio::time::timeout(6 * FRAME_TIME, read).await;
         match read.map_err(|_| FrameError::Slow)?? {
-            Some(count) => filled += count,
+            Some(count) => {
+                filled += count;
+                transfers
+                    .counters
+                    .blob_bytes
+                    .fetch_add(count as u64, Relaxed);
+            }
             None => return Err(FrameError::Torn.into()),
         }
     }

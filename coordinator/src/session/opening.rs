@@ -12,7 +12,7 @@ use farmbell_protocol::version::{Features, MIN, negotiate};
 use super::SessionEnd;
 
 /// Builders of one agent: what a Hello may make the coordinator hold.
-const BUILDERS_MAX: u16 = 256;
+const BUILDERS_MAX: u16 = 1024;
 /// Attempts of one agent: every builder's backlog and then some.
 const ATTEMPTS_MAX: u16 = 4096;
 

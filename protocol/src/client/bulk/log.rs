@@ -115,7 +115,11 @@ async fn send_grown(
             stream.send.queue(&LogCut { offset, dropped }.into());
             *cuts_sent_to = Some(offset);
         }
-        let bytes = read_at(file, at, until.saturating_sub(at).min(READ_BYTES)).await?;
+        if at >= growth.length {
+            stream.send.flush().await?;
+            return Ok(at);
+        }
+        let bytes = read_at(file, at, (until - at).min(READ_BYTES)).await?;
         for piece in bytes.chunks(LOG_DATA_MAX) {
             let data = LogData {
                 offset: at,
@@ -125,9 +129,6 @@ async fn send_grown(
             at += piece.len() as u64;
         }
         stream.send.flush().await?;
-        if at >= growth.length {
-            return Ok(at);
-        }
     }
 }
 
