@@ -16,7 +16,7 @@ use crate::cli::units;
 /// Read where no other file is named, if it is there.
 pub const DEFAULT_PATH: &str = "/etc/farmbell/coordinator.toml";
 /// Where the state is where nothing else is said.
-pub const DEFAULT_STATE: &str = "/var/lib/farmbell";
+pub const DEFAULT_STATE: &str = "/var/lib/farmbell/coordinator";
 /// Agents dial this one. Any address of the host; `[::]` for both families.
 pub const DEFAULT_CONTROL: &str = "0.0.0.0:8440";
 /// Agents send logs and artifacts to this one.
@@ -333,6 +333,20 @@ mod tests {
         assert_eq!(config.control.port(), 8440);
         assert_eq!(config.farm.lost_after, Duration::from_secs(300));
         assert_eq!(config.bulk_tuning, BulkTuning::default());
+    }
+
+    #[test]
+    fn the_shipped_example_is_read() {
+        let text = include_str!("../../packaging/examples/coordinator.toml");
+        Config::parse(text, "example").unwrap();
+        // With every shown setting lifted it is still a configuration.
+        let lifted = text
+            .lines()
+            .map(|line| line.strip_prefix("#= ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let config = Config::parse(&lifted, "example").unwrap();
+        assert_eq!(config.farm.lost_after, Duration::from_secs(300));
     }
 
     #[test]

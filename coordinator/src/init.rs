@@ -2,11 +2,13 @@
 //! first start. Owns only the order; what is there already is kept.
 
 use std::io::Write;
+use std::path::Path;
 
 use farmbell_protocol::client::identity::Identity;
 use farmbell_protocol::client::quic::ServerKeys;
 
 use crate::blobs::Blobs;
+use crate::config::DEFAULT_STATE;
 use crate::logs::Logs;
 use crate::statedir::StateDir;
 use crate::store::Sqlite;
@@ -35,10 +37,14 @@ pub fn run(state: &StateDir) -> anyhow::Result<()> {
         )?;
     }
     writeln!(out, "Its key is {}.", identity.key_hash())?;
+    let serve = if state.path() == Path::new(DEFAULT_STATE) {
+        "systemctl enable --now farmbell-coordinator".to_owned()
+    } else {
+        format!("farmbell-coordinator serve --state {path}")
+    };
     writeln!(
         out,
-        "\nNext:\n  farmbell-coordinator serve      (packaged: systemctl enable --now farmbell-coordinator)\n  \
-         farmbell token create           on this host; then what it prints, on a builder"
+        "\nNext:\n  {serve}\n  farmbell token create     on this host; then what it prints, on a builder"
     )?;
     Ok(())
 }
