@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use super::exit::{Failure, Result};
 
 /// Where packages and a coordinator run by hand put their socket.
-const SOCKETS: [&str; 3] = [
+const SOCKETS: [&str; 2] = [
     "/run/farmbell/farmbell.sock",
-    "/var/lib/farmbell/farmbell.sock",
     "/var/lib/farmbell/coordinator/farmbell.sock",
 ];
 
