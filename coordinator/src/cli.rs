@@ -14,9 +14,11 @@ mod demo;
 mod endpoint;
 mod events;
 mod exit;
+mod farm;
 mod jobs;
 mod logs;
 mod output;
+mod pick;
 #[cfg(test)]
 mod stories;
 mod submit;
@@ -82,6 +84,11 @@ enum Command {
     /// Tokens that let agents join
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Show what waits, in the order it would start, and why
+    Queue(farm::QueueArgs),
+    /// After a restored backup
+    #[command(subcommand)]
+    Restore(farm::RestoreCommand),
     /// Show the farm's history
     Events(events::EventsArgs),
     /// Run a whole farm on this machine and build one Debian package
@@ -172,6 +179,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Agents => agents::list(context).await,
         Command::Agent(command) => agents::run(context, command).await,
         Command::Token(command) => tokens::run(context, command).await,
+        Command::Queue(args) => farm::queue(context, &args).await,
+        Command::Restore(command) => farm::restore(context, command).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Demo(_) => unreachable!("the demo makes its own coordinator first"),
     }

@@ -19,6 +19,8 @@ mod lookup;
 mod metrics;
 mod pages;
 mod problem;
+mod queue;
+mod restore;
 mod show;
 mod submissions;
 mod tokens;
@@ -133,6 +135,8 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/jobs/{job}/artifacts", get(artifacts::list))
         .route("/artifacts/{job}/{*name}", get(artifacts::get))
         .route("/overview", get(builders::overview))
+        .route("/queue", get(queue::queue))
+        .route("/restore/accept", post(restore::accept))
         .route("/builders", get(builders::list))
         .route("/builders/{name}", get(builders::show))
         .route("/builders/{name}/{act}", post(builders::act))

@@ -128,7 +128,8 @@ fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)]) -> String {
 }
 
 /// Whether only another offer of the builder's would change it.
-fn is_for_good(why: &Why) -> bool {
+#[must_use]
+pub fn is_for_good(why: &Why) -> bool {
     match why {
         Why::WrongArchitecture
         | Why::WrongVirtualization

@@ -246,6 +246,6 @@ pub(crate) fn suspect() -> Refused {
     Refused {
         code: RefusedCode::Suspect,
         cause: "agents have seen a later life of this store: a backup was restored".to_owned(),
-        fix: "look at what differs (farmbell events), then accept the restore".to_owned(),
+        fix: "look at what differs (farmbell events), then: farmbell restore accept".to_owned(),
     }
 }

@@ -5,10 +5,9 @@ use clap::{Args, Subcommand};
 use super::client::segment;
 use super::exit::{Exit, Result};
 use super::output::{facts, size, span, table};
+use super::pick::{Filter, Pick};
 use super::{Context, units, wait};
-use crate::http::wire::{
-    Act, AttemptView, ExplainView, JobDetail, JobList, JobView, PlanView, Stamp,
-};
+use crate::http::wire::{Act, AttemptView, ExplainView, JobDetail, JobView, PlanView, Stamp};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -17,17 +16,8 @@ use crate::http::wire::{
   farmbell jobs --state failed --owner kim --limit 100
   farmbell --output ndjson jobs --all | jq -r .id")]
 pub(super) struct JobsArgs {
-    /// waiting, assigned, running, collecting, finishing, done, or a verdict:
-    /// succeeded, failed, cancelled, superseded, infrastructure
-    #[arg(long)]
-    state: Option<String>,
-    #[arg(long, value_name = "NAME")]
-    owner: Option<String>,
-    #[arg(long, value_name = "ARCH")]
-    arch: Option<String>,
-    /// Jobs whose name begins so
-    #[arg(long)]
-    name: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
@@ -42,19 +32,23 @@ pub(super) enum JobCommand {
     #[command(after_help = "Example:\n  farmbell job show k3v9")]
     Show { job: String },
     /// End jobs; a running one is aborted on its builder
-    #[command(after_help = "Example:\n  farmbell job cancel k3v9 --reason 'wrong branch'")]
+    #[command(after_help = "Examples:
+  farmbell job cancel k3v9 --reason 'wrong branch'
+  farmbell job cancel --state waiting --owner kim")]
     Cancel {
-        #[arg(required = true)]
-        jobs: Vec<String>,
+        #[command(flatten)]
+        pick: Pick,
         /// Stands in the history
         #[arg(long, default_value = "")]
         reason: String,
     },
     /// Build finished jobs again, as a new generation each
-    #[command(after_help = "Example:\n  farmbell job retry k3v9")]
+    #[command(after_help = "Examples:
+  farmbell job retry k3v9
+  farmbell job retry --state infrastructure")]
     Retry {
-        #[arg(required = true)]
-        jobs: Vec<String>,
+        #[command(flatten)]
+        pick: Pick,
     },
     /// Wait for verdicts; the exit code tells the worst
     #[command(after_help = "Example:\n  farmbell job wait k3v9 --timeout 30m")]
@@ -70,38 +64,9 @@ pub(super) enum JobCommand {
     Explain { job: String },
 }
 
-/// Jobs asked for at a time.
-const PAGE: u32 = 500;
-
 pub(super) async fn list(context: &Context, args: &JobsArgs) -> Result<Exit> {
     let wanted = if args.all { u32::MAX } else { args.limit };
-    let mut jobs: Vec<JobView> = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let have = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
-        let limit = PAGE.min(wanted.saturating_sub(have));
-        if limit == 0 {
-            break;
-        }
-        let mut path = format!("/api/v1/jobs?limit={limit}");
-        for (name, value) in [
-            ("state", &args.state),
-            ("owner", &args.owner),
-            ("arch", &args.arch),
-            ("name", &args.name),
-            ("cursor", &cursor),
-        ] {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", segment(value)));
-            }
-        }
-        let page: JobList = context.client.get(&path).await?;
-        jobs.extend(page.jobs);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let jobs = args.filter.jobs(context, wanted).await?;
     let now = Stamp::now();
     context.output.list(
         &jobs,
@@ -132,8 +97,8 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
             context.output.one(&detail, detail_text)?;
             Ok(Exit::Ok)
         }
-        JobCommand::Cancel { jobs, reason } => act(context, &jobs, "cancel", &reason).await,
-        JobCommand::Retry { jobs } => act(context, &jobs, "retry", "").await,
+        JobCommand::Cancel { pick, reason } => pick.each(context, "cancel", &Act { reason }).await,
+        JobCommand::Retry { pick } => pick.each(context, "retry", &Act::default()).await,
         JobCommand::Wait { jobs, timeout } => {
             let finished = wait::or_interrupt(&jobs, async {
                 let mut finished = Vec::with_capacity(jobs.len());
@@ -156,18 +121,9 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
     }
 }
 
-async fn act(context: &Context, jobs: &[String], act: &str, reason: &str) -> Result<Exit> {
-    let body = Act {
-        reason: reason.to_owned(),
-    };
-    for job in jobs {
-        let path = format!("/api/v1/jobs/{}/{act}", segment(job));
-        let view: JobView = context.client.post(&path, &body).await?;
-        context.output.item(&view, |view| {
-            format!("job {} ({}): {}", view.id, view.name, state_word(view))
-        })?;
-    }
-    Ok(Exit::Ok)
+/// One line that says how a job stands.
+pub(super) fn state_line(job: &JobView) -> String {
+    format!("job {} ({}): {}", job.id, job.name, state_word(job))
 }
 
 /// The state in one word or two, for a table.
@@ -185,7 +141,7 @@ fn state_word(job: &JobView) -> String {
 
 /// One line that says how a job ended.
 pub(super) fn verdict_line(job: &JobView) -> String {
-    let mut line = format!("job {} ({}): {}", job.id, job.name, state_word(job));
+    let mut line = state_line(job);
     if let Some(verdict) = job
         .verdict
         .as_ref()

@@ -295,6 +295,23 @@ async fn following_a_job_that_never_ran_ends_with_its_verdict() {
 }
 
 #[tokio::test]
+async fn many_jobs_are_cancelled_and_retried_by_a_filter() {
+    let world = World::start().await;
+    let mut jobs: Vec<_> = (0..40).map(|n| job(&format!("job{n}"))).collect();
+    jobs[7].architecture = "arm64".into();
+    world.submit(jobs).await;
+    let nothing = failure(world.types(&["job", "cancel"]).await);
+    assert_eq!(nothing.exit, Exit::Usage);
+    let cancel = ["job", "cancel", "--state", "waiting", "--arch", "amd64"];
+    assert_eq!(world.types(&cancel).await, Ok(Exit::Ok));
+    assert_eq!(world.jobs("state=waiting").await, ["job7"]);
+    let retry = ["job", "retry", "--state", "cancelled"];
+    assert_eq!(world.types(&retry).await, Ok(Exit::Ok));
+    assert_eq!(world.jobs("state=waiting").await.len(), 40);
+    assert_eq!(world.types(&["queue"]).await, Ok(Exit::Ok));
+}
+
+#[tokio::test]
 async fn lists_are_filtered_and_come_in_pages() {
     let world = World::start().await;
     let mut jobs: Vec<_> = (0..5).map(|n| job(&format!("job{n}"))).collect();

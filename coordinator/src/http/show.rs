@@ -4,6 +4,7 @@
 mod builder;
 
 use farmbell_farm::effect::{Explanation, Why};
+use farmbell_farm::explain::{is_for_good, words};
 use farmbell_farm::record::{
     AttemptEnd, AttemptRecord, Envelope, JobRecord, JobState, LedgerEntry, Stage, TokenRecord,
     VerdictRecord,
@@ -176,7 +177,7 @@ pub(super) fn plan(explanation: &Explanation) -> PlanView {
         .iter()
         .map(|(_, name, whys)| BuilderReasons {
             builder: name.to_string(),
-            matches: whys.iter().all(passes),
+            matches: !whys.iter().any(is_for_good),
             reasons: whys.iter().map(why).collect(),
         });
     PlanView {
@@ -186,67 +187,11 @@ pub(super) fn plan(explanation: &Explanation) -> PlanView {
     }
 }
 
-/// Whether the reason may go away by itself or by an operator's act, so that
-/// the builder fits the job all the same.
-const fn passes(why: &Why) -> bool {
-    match why {
-        Why::Free
-        | Why::Offline
-        | Why::Unreachable
-        | Why::AgentFrozen
-        | Why::Busy(_)
-        | Why::Dirty
-        | Why::Resetting
-        | Why::Manual
-        | Why::Draining
-        | Why::Disabled
-        | Why::Quarantined
-        | Why::Unfit
-        | Why::Resting
-        | Why::ResetFailing
-        | Why::AwaitsUpload
-        | Why::Excluded
-        | Why::FarmSuspect => true,
-        Why::WrongArchitecture
-        | Why::WrongVirtualization
-        | Why::NoRecipe
-        | Why::LacksTag(_)
-        | Why::RestrictedTag(_)
-        | Why::RungTooLow
-        | Why::TooLittleMemory
-        | Why::TooLittleDisk => false,
-    }
-}
-
 fn why(why: &Why) -> String {
-    let words = match why {
-        Why::LacksTag(tag) => return format!("lacks tag {tag}"),
-        Why::RestrictedTag(tag) => return format!("only for jobs that ask for tag {tag}"),
-        Why::Busy(attempt) => return format!("busy with {attempt}"),
-        Why::Free => "free",
-        Why::WrongArchitecture => "other architecture",
-        Why::WrongVirtualization => "virtual or real, and the job asks for the other",
-        Why::NoRecipe => "has no such recipe",
-        Why::RungTooLow => "isolates too little",
-        Why::TooLittleMemory => "too little memory",
-        Why::TooLittleDisk => "too little disk",
-        Why::Excluded => "failed this job lately",
-        Why::Resting => "refused work lately",
-        Why::ResetFailing => "its reset failed and is tried again later",
-        Why::AwaitsUpload => "its reset waits for outputs that still travel",
-        Why::Offline => "offline",
-        Why::Unreachable => "unreachable",
-        Why::AgentFrozen => "its agent is frozen",
-        Why::Dirty => "dirty",
-        Why::Resetting => "resetting",
-        Why::Manual => "manual",
-        Why::Draining => "draining",
-        Why::Disabled => "disabled",
-        Why::Quarantined => "quarantined",
-        Why::Unfit => "unfit",
-        Why::FarmSuspect => "the restored store is not accepted yet",
-    };
-    words.to_owned()
+    if let Why::Busy(attempt) = why {
+        return format!("busy with {attempt}");
+    }
+    words(why)
 }
 
 pub(super) fn event(entry: &LedgerEntry) -> EventView {

@@ -22,7 +22,8 @@ pub use event::EventView;
 pub use health::HealthView;
 pub use job::{
     ArtifactView, AttemptView, BuilderReasons, CancelView, EndView, ExplainView, JobDetail,
-    JobList, JobView, OutcomeView, PlanView, UsageView, VerdictView, WaitView,
+    JobList, JobView, OutcomeView, PlanView, QueueView, QueuedView, UsageView, VerdictView,
+    WaitView,
 };
 pub use problem::{Code, Problem};
 pub use spec::{

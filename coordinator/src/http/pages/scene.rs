@@ -1,14 +1,13 @@
 //! Gathers one moment of the farm for the page: its overview, why the first
 //! jobs wait, the ends of running logs, the last verdicts.
 
-use farmbell_farm::effect::{Overview, Reply};
-use farmbell_farm::event::Command;
+use farmbell_farm::effect::Overview;
 use farmbell_farm::record::{JobRecord, JobState};
 use farmbell_protocol::id::AttemptId;
 
 use crate::http::problem::{Result, internal};
 use crate::http::wire::Stamp;
-use crate::http::{Api, blocking, builders, show};
+use crate::http::{Api, blocking, builders, queue, show};
 use crate::page::Scene;
 use crate::store::{JobFilter, JobStanding};
 
@@ -30,7 +29,7 @@ pub(super) async fn now(api: &Api) -> Result<Scene> {
 pub(super) async fn of(api: &Api, overview: &Overview) -> Result<Scene> {
     let mut reasons = Vec::with_capacity(REASONS);
     for job in overview.queue.iter().take(REASONS) {
-        reasons.push(reason(api, job).await?);
+        reasons.push(queue::reason(api, job.id).await?);
     }
     Ok(Scene {
         now: Stamp::now(),
@@ -39,19 +38,6 @@ pub(super) async fn of(api: &Api, overview: &Overview) -> Result<Scene> {
         tails: tails(api, &overview.running).await?,
         recent: recent(api).await?,
     })
-}
-
-async fn reason(api: &Api, job: &JobRecord) -> Result<String> {
-    match api.look(Command::Explain { job: job.id }).await {
-        Ok(Reply::Explained {
-            explanation: Some(explanation),
-            ..
-        }) => Ok(explanation.summary),
-        Ok(_) => Ok(String::new()),
-        // It ended in this very moment.
-        Err(problem) if problem.code == crate::http::wire::Code::NotFound => Ok(String::new()),
-        Err(problem) => Err(problem),
-    }
 }
 
 /// The live attempts of these jobs, in their order.

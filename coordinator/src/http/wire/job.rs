@@ -153,6 +153,23 @@ pub struct BuilderReasons {
     pub reasons: Vec<String>,
 }
 
+/// The jobs that start next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// All that wait, also those not listed.
+    pub waiting: u64,
+    pub oldest_waiting_ms: u64,
+    /// In the order they would start.
+    pub jobs: Vec<QueuedView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedView {
+    pub job: JobView,
+    /// Why it waits, in one sentence.
+    pub reason: String,
+}
+
 /// The answer of `wait`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitView {

@@ -1,0 +1,81 @@
+//! `farmbell queue` and `farmbell restore accept`: the farm as a whole.
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use super::exit::{Exit, Result};
+use super::output::{span, table};
+use crate::http::wire::{Act, OverviewView, QueueView, Stamp};
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  farmbell queue
+  farmbell --output json queue | jq .waiting")]
+pub(super) struct QueueArgs {}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RestoreCommand {
+    /// Let the farm go on with a restored backup, although agents know more
+    ///
+    /// Until then nothing new is started. What agents hold and the restored
+    /// store does not know is listed in `farmbell events`; once accepted, no
+    /// number that any agent has seen is used again.
+    #[command(
+        after_help = "Example:\n  farmbell restore accept --reason 'disk died, backup of Monday'"
+    )]
+    Accept {
+        /// Why; stands in the history
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+pub(super) async fn queue(context: &Context, _: &QueueArgs) -> Result<Exit> {
+    let queue: QueueView = context.client.get("/api/v1/queue").await?;
+    context.output.one(&queue, text)?;
+    Ok(Exit::Ok)
+}
+
+fn text(queue: &QueueView) -> String {
+    if queue.waiting == 0 {
+        return "nothing waits".to_owned();
+    }
+    let now = Stamp::now();
+    let rows = queue.jobs.iter().map(|queued| {
+        let job = &queued.job;
+        vec![
+            job.id.clone(),
+            job.name.clone(),
+            job.architecture.clone(),
+            job.owner.clone(),
+            job.priority.to_string(),
+            span(job.submitted.until_ms(now)),
+            queued.reason.clone(),
+        ]
+    });
+    let header = [
+        "JOB",
+        "NAME",
+        "ARCH",
+        "OWNER",
+        "PRIORITY",
+        "AGE",
+        "WAITS BECAUSE",
+    ];
+    let mut text = table(&header, rows);
+    let shown = queue.jobs.len() as u64;
+    if queue.waiting > shown {
+        text.push_str(&format!("\n… and {} more", queue.waiting - shown));
+    }
+    text
+}
+
+pub(super) async fn restore(context: &Context, command: RestoreCommand) -> Result<Exit> {
+    let RestoreCommand::Accept { reason } = command;
+    let body = Act { reason };
+    let overview: OverviewView = context.client.post("/api/v1/restore/accept", &body).await?;
+    context.output.one(&overview, |overview| {
+        format!("accepted; the farm goes on as epoch {}", overview.epoch)
+    })?;
+    Ok(Exit::Ok)
+}
