@@ -266,7 +266,7 @@ pub fn attempt_of(name: &str) -> Option<AttemptId> {
 const CHECK_BYTES: usize = 8;
 
 /// Writes `checksum | value`, so that half a file is never taken for a whole.
-fn write_checked<T: Serialize>(path: &Path, value: &T) -> io::Result<File> {
+pub(crate) fn write_checked<T: Serialize>(path: &Path, value: &T) -> io::Result<File> {
     let body = postcard::to_stdvec(value).map_err(io::Error::other)?;
     let mut bytes = blake3::hash(&body).as_bytes()[..CHECK_BYTES].to_vec();
     bytes.extend_from_slice(&body);
@@ -276,7 +276,7 @@ fn write_checked<T: Serialize>(path: &Path, value: &T) -> io::Result<File> {
 }
 
 /// `None` where there is no whole value.
-fn read_checked<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+pub(crate) fn read_checked<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Ok(mut file) => file.read_to_end(&mut bytes)?,

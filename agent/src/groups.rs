@@ -211,7 +211,10 @@ impl Group {
             return Ok(());
         };
         for controller in &self.v2_controllers {
-            fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"))?;
+            fs::write(
+                root.join("cgroup.subtree_control"),
+                format!("+{controller}"),
+            )?;
         }
         let build = root.join(BUILD);
         let has = |name: &str| self.v2_controllers.iter().any(|have| have == name);
@@ -239,7 +242,10 @@ impl Group {
             )?;
         }
         if let Some(root) = self.v1("pids").filter(|_| bounds.processes > 0) {
-            fs::write(root.join(BUILD).join("pids.max"), bounds.processes.to_string())?;
+            fs::write(
+                root.join(BUILD).join("pids.max"),
+                bounds.processes.to_string(),
+            )?;
         }
         if let Some(root) = self.v1("cpu").filter(|_| bounds.cpu_millis > 0) {
             let quota = u64::from(bounds.cpu_millis) * CPU_PERIOD_US / 1000;

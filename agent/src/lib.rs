@@ -1,9 +1,33 @@
 //! The agent: performs a builder brain's effects on a host.
+//!
+//! ```text
+//! run ──▶ session ──▶ driver (one per builder, round the brain)
+//!                       ├─▶ spool       what must not be forgotten
+//!                       ├─▶ attend ──▶ launcher ──▶ supervisor ──▶ recipe
+//!                       ├─▶ seal ──▶ uploads
+//!                       └─▶ reset
+//! ```
 
 pub mod attempt;
+pub mod cli;
+pub mod config;
+pub mod facts;
 pub mod failpoint;
 pub mod groups;
+pub mod join;
 pub mod mask;
 pub mod recipes;
+pub mod run;
 pub mod seal;
+pub mod spool;
 pub mod supervisor;
+
+mod attend;
+mod driver;
+mod host;
+mod launcher;
+mod places;
+mod reset;
+mod script;
+mod state;
+mod uploads;

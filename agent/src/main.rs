@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use farmbell_agent::supervisor;
+use farmbell_agent::{cli, supervisor};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -13,5 +13,5 @@ fn main() -> ExitCode {
     {
         return supervisor::main(Path::new(&dir));
     }
-    ExitCode::FAILURE
+    cli::main()
 }

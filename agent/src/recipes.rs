@@ -144,8 +144,7 @@ impl Recipe {
 }
 
 fn is_executable(path: &Path) -> bool {
-    fs::metadata(path)
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// What a recipe's end means.

@@ -68,7 +68,10 @@ pub fn main(dir: &Path) -> ExitCode {
 }
 
 /// One line into the supervisor's own log, which is its standard error.
-#[expect(clippy::print_stderr, reason = "standard error is the supervisor's log")]
+#[expect(
+    clippy::print_stderr,
+    reason = "standard error is the supervisor's log"
+)]
 fn note(line: &str) {
     eprintln!("{line}");
 }
@@ -78,7 +81,9 @@ fn supervise(dir: &Path) -> anyhow::Result<()> {
     nix::unistd::setsid().context("no session of its own")?;
     nix::sys::prctl::set_child_subreaper(true).context("not a sub-reaper")?;
     let signals = handled_signals();
-    signals.thread_block().context("signals cannot be blocked")?;
+    signals
+        .thread_block()
+        .context("signals cannot be blocked")?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let signals = SignalFd::with_flags(&signals, flags).context("no signal descriptor")?;
     let listener = io::stdout().as_fd().try_clone_to_owned()?;
@@ -89,9 +94,14 @@ fn supervise(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn handled_signals() -> SigSet {
-    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
-        .into_iter()
-        .collect()
+    [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ]
+    .into_iter()
+    .collect()
 }
 
 struct Supervisor {
@@ -156,7 +166,14 @@ impl Supervisor {
     }
 
     fn start(&mut self) {
-        match start::start(&self.dir, &self.request, &mut self.tree) {
+        // The recipe inherits the mask, and is to hear what it is told. What
+        // ends meanwhile is seen by the first look at the children.
+        let heard = handled_signals().thread_unblock();
+        let started = start::start(&self.dir, &self.request, &mut self.tree);
+        if let Err(errno) = heard.and_then(|()| handled_signals().thread_block()) {
+            note(&format!("signals cannot be blocked: {errno}"));
+        }
+        match started {
             Ok(started) => {
                 self.recipe = Some(started.pid);
                 self.output = Some(started.output);
@@ -168,16 +185,25 @@ impl Supervisor {
 
     /// The tree is empty once `wait` has no children to wait for.
     fn is_over(&mut self) -> anyhow::Result<bool> {
+        let mut some_ended = false;
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => return Ok(false),
+                Ok(WaitStatus::StillAlive) => {
+                    // What is left of a tree that is being killed shows now.
+                    if some_ended && self.ending.is_killing() {
+                        self.tree.kill();
+                    }
+                    return Ok(false);
+                }
                 Ok(WaitStatus::Exited(pid, code)) => {
                     let code = u8::try_from(code).unwrap_or(u8::MAX);
                     self.reaped(pid, ExitStatus::Code(code));
+                    some_ended = true;
                 }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
                     let number = u8::try_from(signal as i32).unwrap_or(u8::MAX);
                     self.reaped(pid, ExitStatus::Signal(number));
+                    some_ended = true;
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::ECHILD) => return Ok(true),
@@ -191,10 +217,6 @@ impl Supervisor {
         if self.recipe == Some(pid) {
             self.exit = Some(status);
             self.ending.kill_now(Instant::now());
-        }
-        // Whatever is left of a tree that is being killed shows now.
-        if self.ending.is_killing() {
-            self.tree.kill();
         }
     }
 
@@ -275,15 +297,18 @@ impl Supervisor {
     }
 
     fn order(&mut self, order: Order, now: Instant) {
-        match order {
-            Order::Stop { grace_ms } => {
-                self.end(Cause::Asked, now);
-                self.ending.shorten(now + Duration::from_millis(grace_ms));
-                if self.ending.kill_is_due(now) {
-                    self.ending.kill_now(now);
-                    self.tree.kill();
-                }
-            }
+        let (cause, grace_ms) = match order {
+            Order::Stop { grace_ms } => (Cause::Asked, grace_ms),
+            Order::Leave { grace_ms } => (Cause::GoingDown, grace_ms),
+        };
+        let kill_at = now + Duration::from_millis(grace_ms);
+        if self.ending.begin(cause, kill_at) {
+            self.tree.terminate();
+        }
+        self.ending.shorten(kill_at);
+        if self.ending.kill_is_due(now) {
+            self.ending.kill_now(now);
+            self.tree.kill();
         }
     }
 
@@ -323,7 +348,9 @@ impl Supervisor {
     }
 
     fn store(&mut self, bytes: &[u8], now: Instant) -> anyhow::Result<()> {
-        self.log.feed(bytes, now).context("the log cannot be written")?;
+        self.log
+            .feed(bytes, now)
+            .context("the log cannot be written")?;
         self.clients.log_grew(self.log.length(), now);
         Ok(())
     }

@@ -206,6 +206,12 @@ impl Builder {
             .map(|(&attempt, _)| attempt)
     }
 
+    /// Whether anything of any attempt is still here.
+    #[must_use]
+    pub fn holds_attempts(&self) -> bool {
+        !self.attempts.is_empty()
+    }
+
     #[must_use]
     pub fn cleanliness(&self) -> Cleanliness {
         self.cleanliness

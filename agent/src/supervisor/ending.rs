@@ -155,7 +155,8 @@ impl Supervisor {
         };
         let outcome = recipes::meaning(exit, self.reason());
         let group = self.tree.group();
-        if outcome != Outcome::Succeeded && group.is_some_and(crate::groups::Group::memory_was_exceeded)
+        if outcome != Outcome::Succeeded
+            && group.is_some_and(crate::groups::Group::memory_was_exceeded)
         {
             let bytes = self.request.bounds.memory_bytes;
             return limit(Reason::cut(format!(
@@ -197,7 +198,10 @@ impl Supervisor {
         let number = |count: i64| u64::try_from(count).unwrap_or(0);
         let cpu = used.user_time().num_milliseconds() + used.system_time().num_milliseconds();
         let largest = number(used.max_rss()) << 10;
-        let counted = self.tree.group().and_then(crate::groups::Group::memory_peak);
+        let counted = self
+            .tree
+            .group()
+            .and_then(crate::groups::Group::memory_peak);
         Usage {
             wall_ms,
             cpu_ms: number(cpu),

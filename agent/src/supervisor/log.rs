@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_log_within_its_limit_is_stored_whole() {
-        let (bytes, extent) = stored(100, &[b"0123456789"; 9]);
+        let (bytes, extent) = stored(100, &[&b"0123456789"[..]; 9]);
         assert_eq!(bytes, b"0123456789".repeat(9));
         assert_eq!((extent.length, extent.cut), (90, None));
     }

@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::{AccessFlags, Pid, access, pipe2};
 
 use super::tree::Tree;
 use crate::attempt::{AttemptDir, Bounds, Request};
@@ -38,7 +39,7 @@ pub(super) fn start(dir: &AttemptDir, request: &Request, tree: &mut Tree) -> io:
         let why = "there is no argv: give the command to run";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     };
-    let mut command = Command::new(program);
+    let mut command = Command::new(resolved(program, &request.environment));
     command
         .args(arguments)
         .env_clear()
@@ -80,4 +81,20 @@ fn start_limited(command: &mut Command, request: &Request, tree: &mut Tree) -> i
     let child = group.inside(|| super::rlimits::spawn(command, &per_process))?;
     tree.is_grouped();
     Ok(child)
+}
+
+/// The program's path by the recipe's own `PATH`. A program that is a path
+/// already, or is nowhere, is left to the kernel to judge.
+fn resolved(program: &str, environment: &[(String, String)]) -> PathBuf {
+    let path = environment
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map_or("", |(_, value)| value.as_str());
+    if program.contains('/') {
+        return PathBuf::from(program);
+    }
+    path.split(':')
+        .map(|directory| Path::new(directory).join(program))
+        .find(|file| access(file, AccessFlags::X_OK).is_ok() && file.is_file())
+        .unwrap_or_else(|| PathBuf::from(program))
 }

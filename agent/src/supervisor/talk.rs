@@ -24,6 +24,8 @@ pub enum Notice {
 pub enum Order {
     /// TERM now, KILL after the grace. A shorter grace escalates.
     Stop { grace_ms: u64 },
+    /// The same, because the host or the agent goes down: given back.
+    Leave { grace_ms: u64 },
 }
 
 /// The largest message: a reason and its frame.

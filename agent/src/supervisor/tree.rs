@@ -60,7 +60,11 @@ impl Tree {
             let mut seen = BTreeSet::new();
             // What a moved process forks is born in the group: it ends.
             loop {
-                let new: Vec<Pid> = self.below().into_iter().filter(|p| seen.insert(*p)).collect();
+                let new: Vec<Pid> = self
+                    .below()
+                    .into_iter()
+                    .filter(|p| seen.insert(*p))
+                    .collect();
                 if new.is_empty() {
                     return Ok(());
                 }
@@ -93,7 +97,11 @@ impl Tree {
         }
         let mut stopped = BTreeSet::new();
         for _ in 0..STOP_PASSES {
-            let new: Vec<Pid> = self.below().into_iter().filter(|p| stopped.insert(*p)).collect();
+            let new: Vec<Pid> = self
+                .below()
+                .into_iter()
+                .filter(|p| stopped.insert(*p))
+                .collect();
             if new.is_empty() {
                 break;
             }
@@ -148,7 +156,10 @@ fn below_by_parents(own: Pid) -> Vec<Pid> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten();
     for entry in entries.filter_map(Result::ok) {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
         let Some(pid) = pid else { continue };
         if let Some(parent) = parent_of(pid) {
             children.entry(parent).or_default().push(pid);

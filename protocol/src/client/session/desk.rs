@@ -49,6 +49,12 @@ impl Desk {
         self.builder.handle(now, event)
     }
 
+    /// The brain, to be asked about.
+    #[must_use]
+    pub const fn builder(&self) -> &Builder {
+        &self.builder
+    }
+
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         self.builder.next_deadline()

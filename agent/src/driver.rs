@@ -1,0 +1,229 @@
+//! One builder's task: the brain, and whoever performs what it asks for. Owns
+//! the order: records of a call are durable before anything else of that call
+//! is done. Everything that takes time runs in tasks of its own and comes back
+//! as an event; a panic of one ends that one.
+
+mod attempts;
+mod restore;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use farmbell_protocol::builder::{Builder, Effect, Event, Record};
+use farmbell_protocol::client::session::{Desk, ToBuilder};
+use farmbell_protocol::id::AttemptId;
+use farmbell_protocol::time::Time;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::failpoint::{self, Failpoint};
+use crate::host::BuilderHost;
+use crate::reset;
+use crate::spool::Spool;
+use attempts::Held;
+
+pub(crate) use restore::restored;
+
+/// Host events that may wait for the brain: a few per attempt that is held.
+const EVENTS_MAX: usize = 256;
+/// Before a disk that failed is tried again; nothing is said meanwhile.
+const DISK_RETRY: Duration = Duration::from_secs(5);
+
+/// How the whole agent comes to its end, told to every builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leaving {
+    /// Not at all.
+    No,
+    /// Finish what runs, take nothing new.
+    Drain,
+    /// End what runs and give it back.
+    Cancel,
+}
+
+/// What a builder's task is made of.
+pub(crate) struct Driver {
+    desk: Desk,
+    host: BuilderHost,
+    spool: Spool,
+    held: BTreeMap<AttemptId, Held>,
+    events: mpsc::Receiver<Event>,
+    tell: mpsc::Sender<Event>,
+    tasks: JoinSet<()>,
+    leaving: Leaving,
+    /// Take one attempt, then drain.
+    once: bool,
+    began: Instant,
+}
+
+impl Driver {
+    fn new(builder: Builder, host: BuilderHost, spool: Spool, once: bool) -> Self {
+        let (tell, events) = mpsc::channel(EVENTS_MAX);
+        Self {
+            desk: Desk::new(builder),
+            host,
+            spool,
+            held: BTreeMap::new(),
+            events,
+            tell,
+            tasks: JoinSet::new(),
+            leaving: Leaving::No,
+            once,
+            began: Instant::now(),
+        }
+    }
+
+    /// Serves for as long as it is polled. `busy` is dropped once the agent
+    /// leaves and nothing is held; the session still needs this task then.
+    pub(crate) async fn run(
+        mut self,
+        first: Vec<Effect>,
+        mut session: mpsc::Receiver<ToBuilder>,
+        mut leaving: watch::Receiver<Leaving>,
+        busy: mpsc::Sender<Infallible>,
+    ) {
+        let mut busy = Some(busy);
+        self.perform(first).await;
+        loop {
+            let idle = self.leaving > Leaving::No && !self.desk.builder().holds_attempts();
+            if idle && let Some(busy) = busy.take() {
+                tracing::info!(builder = %self.host.name, "nothing is held any more");
+                drop(busy);
+            }
+            let deadline = self.desk.next_deadline();
+            let wake = deadline.map(|at| self.began + at.since(Time::ZERO));
+            let effects = tokio::select! {
+                Some(message) = session.recv() => self.desk.take(self.now(), message),
+                Some(event) = self.events.recv() => self.desk.handle(self.now(), event),
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!(builder = %self.host.name, %error, "a task panicked");
+                    }
+                    continue;
+                }
+                Ok(()) = leaving.changed() => {
+                    let how = *leaving.borrow_and_update();
+                    self.leave(how)
+                }
+                () = sleep_until(wake) => self.desk.handle(self.now(), Event::Wake),
+            };
+            self.perform(effects).await;
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.began.elapsed()
+    }
+
+    fn leave(&mut self, how: Leaving) -> Vec<Effect> {
+        self.leaving = how;
+        match how {
+            Leaving::No => Vec::new(),
+            Leaving::Drain => self.desk.handle(self.now(), Event::Drain),
+            Leaving::Cancel => {
+                self.held
+                    .values_mut()
+                    .for_each(|held| held.leave(self.host.grace()));
+                self.desk.handle(self.now(), Event::Drain)
+            }
+        }
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) {
+        let (spooled, others): (Vec<Effect>, Vec<Effect>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Spool(_)));
+        let records: Vec<Record> = spooled.into_iter().filter_map(record_of).collect();
+        if !records.is_empty() {
+            self.keep(records).await;
+        }
+        for effect in others {
+            self.perform_one(effect);
+            failpoint::pass(Failpoint::BetweenEffects);
+        }
+    }
+
+    /// A disk that fails holds this builder up and says so; nothing is done
+    /// that was not written.
+    async fn keep(&mut self, records: Vec<Record>) {
+        let size = loop {
+            match self.spool.append(records.clone()).await {
+                Ok(size) => break size,
+                Err(error) => {
+                    tracing::error!(builder = %self.host.name, %error, "waiting for the disk")
+                }
+            }
+            tokio::time::sleep(DISK_RETRY).await;
+        };
+        let over = records
+            .iter()
+            .any(|record| matches!(record, Record::Released { .. }));
+        if over && Spool::is_large(size) {
+            let records = self.desk.builder().records();
+            if let Err(error) = self.spool.rewrite(records).await {
+                tracing::error!(builder = %self.host.name, %error, "the spool stays long");
+            }
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            // Written before anything else of its call.
+            Effect::Spool(_) => {}
+            Effect::Say(frame) => self.desk.say(frame),
+            Effect::Start { attempt, spec } => {
+                self.start(attempt, spec);
+                if self.once && self.leaving == Leaving::No {
+                    self.leaving = Leaving::Drain;
+                    self.tell_soon(Event::Drain);
+                }
+            }
+            Effect::Stop { attempt, grace } => self.stop(attempt, grace),
+            Effect::Seal { attempt } => self.seal(attempt),
+            Effect::Upload { attempt } => self.upload(attempt),
+            Effect::Release { attempt } => self.release(attempt),
+            Effect::Reset { nonce } => {
+                let (host, tell) = (self.host.clone(), self.tell.clone());
+                self.tasks.spawn(async move {
+                    let report = reset::reset(&host).await;
+                    say(&tell, Event::ResetEnded { nonce, report }).await;
+                });
+            }
+            Effect::Probe { nonce } => {
+                let (host, tell) = (self.host.clone(), self.tell.clone());
+                self.tasks.spawn(async move {
+                    let report = reset::probe_alone(&host).await;
+                    say(&tell, Event::ResetEnded { nonce, report }).await;
+                });
+            }
+        }
+    }
+
+    /// An event for the brain, behind those that wait.
+    fn tell_soon(&mut self, event: Event) {
+        let tell = self.tell.clone();
+        self.tasks.spawn(async move { say(&tell, event).await });
+    }
+}
+
+fn record_of(effect: Effect) -> Option<Record> {
+    if let Effect::Spool(record) = effect {
+        Some(record)
+    } else {
+        None
+    }
+}
+
+async fn say(tell: &mpsc::Sender<Event>, event: Event) {
+    if tell.send(event).await.is_err() {
+        tracing::debug!("the builder's task is gone");
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,52 @@
+//! What all tasks of one builder share: its places, its limits, and the ways
+//! to the launcher and to bulk. Values only; decides nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farmbell_protocol::bounded::Name;
+use farmbell_protocol::client::bulk::Bulk;
+use farmbell_protocol::client::session::LinkState;
+use farmbell_protocol::id::AttemptId;
+use tokio::sync::watch;
+
+use crate::attempt::AttemptDir;
+use crate::config::BuilderLimits;
+use crate::groups::Place;
+use crate::launcher::Launcher;
+use crate::recipes::Recipes;
+
+/// One builder's surroundings.
+#[derive(Clone)]
+pub(crate) struct BuilderHost {
+    pub(crate) name: Name,
+    /// The directory of this builder's attempts.
+    pub(crate) directory: PathBuf,
+    pub(crate) limits: BuilderLimits,
+    pub(crate) recipes: Recipes,
+    pub(crate) secrets: Option<PathBuf>,
+    pub(crate) place: Place,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) bulk: Bulk,
+    pub(crate) link: watch::Receiver<LinkState>,
+}
+
+impl BuilderHost {
+    pub(crate) fn dir(&self, attempt: AttemptId) -> AttemptDir {
+        AttemptDir::of(&self.directory, attempt)
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.limits.grace
+    }
+}
+
+/// Runs work that may block on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(std::io::Error::other)
+}
