@@ -242,10 +242,11 @@ fn wait_until_ready(notices: &UnixDatagram, patience: Duration) -> Readiness {
 
 fn reap(mut child: Child, exit: &Exit, notify: &Path) {
     let status = child.wait().expect("a child can be waited for");
-    exit.set(status);
     // Whoever still waits for readiness learns of the end; often nobody does.
+    // Before the end is known: after that the next life may listen here.
     let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(ENDED, notify));
     drop(told);
+    exit.set(status);
 }
 
 fn pid_of(child: &Child) -> Pid {
