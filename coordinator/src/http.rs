@@ -3,6 +3,26 @@
 //! nothing about jobs or builders, and holds no state of the farm.
 //!
 //! Invariant: whatever is answered was committed before (contract §3).
+//!
+//! | under `/api/v1` | |
+//! |---|---|
+//! | `POST submissions` | submit; `Idempotency-Key`; `?dry_run=true` |
+//! | `PUT`, `HEAD`, `GET blobs/DIGEST` | inputs, by BLAKE3 |
+//! | `GET jobs` | `?state&owner&arch&name&submission&limit&cursor` |
+//! | `GET jobs/ID`, `…/explain`, `…/artifacts` | an id or a unique beginning of one |
+//! | `GET jobs/ID/wait?timeout_ms` | answered when there is a verdict |
+//! | `GET jobs/ID/log?attempt&offset&tail&follow` | `X-Log-Offset`, `X-Attempt` |
+//! | `GET jobs/ID/next-attempt?after` | answered when there is one |
+//! | `POST jobs/ID/cancel`, `…/retry` | |
+//! | `GET artifacts/ID/NAME` | |
+//! | `GET overview`, `queue`, `builders`, `agents` | the farm at one moment |
+//! | `POST builders/NAME/ACT`, `agents/NAME/ACT` | the operator's acts |
+//! | `GET`, `POST tokens`, `POST tokens/ID/revoke` | |
+//! | `POST restore/accept` | after a restored backup |
+//! | `GET events?after&tail&follow` | NDJSON, or server-sent events by `Accept` |
+//!
+//! Beside it `/` (the builders page), `/metrics` and `/healthz`. Refusals are
+//! [`wire::Problem`]s: cause, fix, and a code for programs.
 
 mod agents;
 mod artifacts;
@@ -13,6 +33,7 @@ mod events;
 mod extract;
 mod health;
 mod jobs;
+mod limited;
 mod listen;
 mod logs;
 mod lookup;

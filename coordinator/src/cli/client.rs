@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::endpoint::Endpoint;
 use super::exit::{Exit, Failure, Result};
+use super::output;
 use crate::http::wire::{Code, Problem};
 
 /// Bytes read from a file at a time for an upload.
@@ -93,6 +94,9 @@ impl Retries {
         let Some(ms) = RETRY_PAUSES_MS.get(self.tried) else {
             return Err(failure);
         };
+        if self.tried == 0 {
+            output::remark(&format!("{}; trying again", failure.cause));
+        }
         self.tried += 1;
         tokio::time::sleep(Duration::from_millis(*ms)).await;
         Ok(())

@@ -120,7 +120,9 @@ impl From<Problem> for Failure {
             Code::Ambiguous | Code::Invalid => Exit::Usage,
             Code::Unauthorized | Code::Forbidden => Exit::NotAllowed,
             Code::Conflict | Code::Unmatched | Code::Limit | Code::Suspect => Exit::Refused,
-            Code::Corrupt | Code::Unavailable | Code::Internal => Exit::Infrastructure,
+            Code::Corrupt | Code::Stalled | Code::Unavailable | Code::Internal => {
+                Exit::Infrastructure
+            }
         };
         let mut fix = problem.fix;
         if !problem.candidates.is_empty() {

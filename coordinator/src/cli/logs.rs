@@ -125,10 +125,7 @@ async fn read(
         match tried {
             Ok(()) => return Ok(()),
             Err(Trouble::Answer(failure)) => return Err(failure),
-            Err(Trouble::Cut(failure)) => {
-                remark(&format!("{}; trying again", failure.cause));
-                retries.pause(failure).await?;
-            }
+            Err(Trouble::Cut(failure)) => retries.pause(failure).await?,
         }
     }
 }

@@ -253,10 +253,21 @@ async fn submit(context: &Context, request: &SubmitRequest, key: &str) -> Result
             .await;
         match tried {
             Ok(submitted) => return Ok(submitted),
-            Err(Trouble::Answer(failure)) => return Err(failure),
-            Err(Trouble::Cut(failure)) => retries.pause(failure).await?,
+            Err(Trouble::Answer(failure)) => return Err(unsure(failure, key)),
+            Err(Trouble::Cut(failure)) => retries.pause(unsure(failure, key)).await?,
         }
     }
+}
+
+/// A submit that may have been accepted all the same has to be repeated with
+/// its key.
+fn unsure(mut failure: Failure, key: &str) -> Failure {
+    if matches!(failure.exit, Exit::Unreachable | Exit::Infrastructure) {
+        failure.fix.push_str(&format!(
+            " It may have been accepted all the same: repeat it with --idempotency-key {key}."
+        ));
+    }
+    failure
 }
 
 async fn finish(

@@ -22,6 +22,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Api;
+use super::limited::Limited;
 use super::wire::{Code, Problem};
 
 /// The group whose members operate the farm.
@@ -35,9 +36,9 @@ pub(super) enum Peer {
     Tcp,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        match stream.io().peer_cred() {
+impl Connected<IncomingStream<'_, Limited<UnixListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Limited<UnixListener>>) -> Self {
+        match stream.io().io().peer_cred() {
             Ok(peer) => Self::Local(
                 Some(Uid::from_raw(peer.uid())),
                 Some(nix::unistd::Gid::from_raw(peer.gid())),
@@ -47,8 +48,8 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
+impl Connected<IncomingStream<'_, Limited<TcpListener>>> for Peer {
+    fn connect_info(_: IncomingStream<'_, Limited<TcpListener>>) -> Self {
         Self::Tcp
     }
 }

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use super::caller::Peer;
+use super::limited::Limited;
 use super::{Api, metrics, pages, router};
 
 /// Everyone may connect and read; the kernel says who may do more.
@@ -55,10 +56,13 @@ pub async fn serve(
     tasks.spawn(metrics::observe(observed, api.farm.ledger()));
     tasks.spawn(live.run(api));
     let local = axum::serve(
-        unix,
+        Limited::new(unix),
         router.clone().into_make_service_with_connect_info::<Peer>(),
     );
-    let remote = axum::serve(tcp, router.into_make_service_with_connect_info::<Peer>());
+    let remote = axum::serve(
+        Limited::new(tcp),
+        router.into_make_service_with_connect_info::<Peer>(),
+    );
     tokio::select! {
         ended = local.into_future() => ended,
         ended = remote.into_future() => ended,

@@ -21,7 +21,7 @@ impl IntoResponse for Problem {
             Code::Limit => StatusCode::TOO_MANY_REQUESTS,
             Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::Forbidden => StatusCode::FORBIDDEN,
-            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Stalled | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
@@ -45,13 +45,16 @@ impl From<Refused> for Problem {
 
 impl From<Unavailable> for Problem {
     fn from(unavailable: Unavailable) -> Self {
-        let fix = match &unavailable {
-            Unavailable::Stalled(_) => {
-                "Free space on the coordinator's disk; it goes on by itself."
+        let (code, fix) = match &unavailable {
+            Unavailable::Stalled(_) => (
+                Code::Stalled,
+                "Free space on the coordinator's disk; it goes on by itself.",
+            ),
+            Unavailable::Busy | Unavailable::Gone(_) => {
+                (Code::Unavailable, "Try again in a moment.")
             }
-            Unavailable::Busy | Unavailable::Gone(_) => "Try again in a moment.",
         };
-        Self::new(Code::Unavailable, unavailable.to_string(), fix)
+        Self::new(code, unavailable.to_string(), fix)
     }
 }
 

@@ -37,7 +37,9 @@ pub enum Code {
     Forbidden,
     /// An operator has to accept a restored store first.
     Suspect,
-    /// The coordinator is stopping, or its store does not take anything now.
+    /// The store cannot make anything durable at present, so nothing is accepted.
+    Stalled,
+    /// The coordinator is stopping, or too much waits: try again in a moment.
     Unavailable,
     /// A fault of the coordinator's own.
     Internal,
