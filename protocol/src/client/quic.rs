@@ -1,7 +1,7 @@
 //! QUIC by quinn, with settings for a farm instead of quinn's for the web.
 //!
 //! Owns sockets, windows and timers, and the making of
-//! [`Connection`](super::transport::Connection)s on both sides. Two profiles:
+//! [`Connection`]s on both sides. Two profiles:
 //! *control* carries small frames and must never wait behind anything, *bulk*
 //! carries logs and files on sockets of its own. Invariant: what a hostile
 //! peer can make this side hold is bounded by the windows below.
