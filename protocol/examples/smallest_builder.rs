@@ -135,6 +135,7 @@ struct Hands {
 struct Running {
     log: PathBuf,
     growth: watch::Sender<LogGrowth>,
+    logging: Option<watch::Receiver<LogGrowth>>,
     kill: Option<oneshot::Sender<()>>,
 }
 
@@ -203,12 +204,13 @@ impl Hands {
         };
         println!("{attempt} runs {}", spec.name);
         let (kill, killed) = oneshot::channel();
-        let growth = watch::Sender::new(LogGrowth::default());
+        let (growth, logging) = watch::channel(LogGrowth::default());
         self.running.insert(
             attempt,
             Running {
                 log,
                 growth,
+                logging: Some(logging),
                 kill: Some(kill),
             },
         );
@@ -252,28 +254,37 @@ impl Hands {
         (path, list.finish())
     }
 
-    /// Log and manifest go on until both are durable at the coordinator.
-    fn upload(&self, attempt: AttemptId) {
-        let (path, list) = self.manifest();
-        let Some(running) = self.running.get(&attempt) else {
+    /// Asked for when the recipe starts, for the log, and again when all is
+    /// sealed. Either goes on until it is durable at the coordinator.
+    fn upload(&mut self, attempt: AttemptId) {
+        let manifest = self.manifest();
+        let Some(running) = self.running.get_mut(&attempt) else {
             return;
         };
-        let (log, growth) = (running.log.clone(), running.growth.subscribe());
-        let bulk = self.bulk.clone();
-        tokio::spawn(async move {
-            let sent = tokio::try_join!(
-                bulk.send_log(attempt, log, growth),
-                bulk.send_blob(attempt, path, list)
-            );
-            match sent {
-                Ok(_) => println!("{attempt} is delivered"),
-                // Orders say what becomes of it.
-                Err(BulkError::Refused { why, .. }) => println!("{attempt}: {why}"),
-                Err(error @ (BulkError::Local(_) | BulkError::Gone)) => {
-                    println!("{attempt}: {error}");
-                }
-            }
-        });
+        if let Some(growth) = running.logging.take() {
+            let (bulk, log) = (self.bulk.clone(), running.log.clone());
+            tokio::spawn(async move {
+                told(attempt, "log", bulk.send_log(attempt, log, growth).await);
+            });
+        }
+        if running.growth.borrow().ended {
+            let (bulk, (path, list)) = (self.bulk.clone(), manifest);
+            tokio::spawn(async move {
+                told(
+                    attempt,
+                    "manifest",
+                    bulk.send_blob(attempt, path, list).await,
+                );
+            });
+        }
+    }
+}
+
+/// Where the coordinator wants no more of it, an order says why.
+fn told(attempt: AttemptId, what: &str, sent: Result<(), BulkError>) {
+    match sent {
+        Ok(()) => println!("{attempt}: {what} delivered"),
+        Err(error) => println!("{attempt}: {what} not delivered: {error}"),
     }
 }
 
