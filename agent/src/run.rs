@@ -351,8 +351,8 @@ impl Builders<'_> {
         spool: Spool,
     ) -> anyhow::Result<(Driver, Vec<Effect>)> {
         let settings = self.settings(builder, &host)?;
-        let rebooted = self.state.rebooted;
-        driver::restored(settings, restored.records, host, spool, rebooted, self.once)
+        let boot = self.state.life.boot;
+        driver::restored(settings, restored.records, host, spool, boot, self.once)
             .with_context(|| format!("builder '{}' cannot be taken up", builder.name))
     }
 

@@ -19,8 +19,6 @@ use crate::facts;
 pub(crate) struct State {
     root: PathBuf,
     pub(crate) life: Life,
-    /// Whether the kernel is another one than in the last life.
-    pub(crate) rebooted: bool,
     _lock: File,
 }
 
@@ -65,7 +63,6 @@ impl State {
         Ok(Self {
             root: root.to_owned(),
             life,
-            rebooted: before.is_some_and(|before| before.boot != boot),
             _lock: lock,
         })
     }

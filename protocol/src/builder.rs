@@ -45,7 +45,7 @@ pub use event::{
 use crate::agent_to_coordinator::{Fitness, HelloAttempt, HelloBuilder};
 use crate::bounded::{Reason, Text};
 use crate::coordinator_to_agent::Standing;
-use crate::id::{AttemptId, BuilderIndex, CleanNonce, Seq};
+use crate::id::{AttemptId, BootId, BuilderIndex, CleanNonce, Seq};
 use crate::time::Time;
 use attempt::{Attempt, Phase};
 use reports::Reports;
@@ -64,6 +64,8 @@ pub struct Builder {
     host: (Fitness, Text<512>),
     draining: bool,
     out_of_service: Option<Reason>,
+    /// The run of the kernel that the records know.
+    boot: Option<BootId>,
     /// Running, but in no record: stopped, and nothing starts beside them.
     strays: BTreeSet<AttemptId>,
     /// What the call in progress asks for.
@@ -84,6 +86,7 @@ impl Builder {
             host: (Fitness::Fit, Text::default()),
             draining: false,
             out_of_service: None,
+            boot: None,
             strays: BTreeSet::new(),
             effects: Vec::new(),
         }
@@ -150,6 +153,7 @@ impl Builder {
             .collect();
         records.extend(self.reports.records());
         records.push(Record::Cleanliness(self.cleanliness));
+        records.extend(self.boot.map(|boot| Record::Booted { boot }));
         if let Some(why) = &self.out_of_service {
             records.push(Record::OutOfService { why: why.clone() });
         }

@@ -1,1 +1,74 @@
-fn main() {}
+//! The simulation as CI runs it. Run it optimised:
+//! `cargo test --profile sim -p farmbell-tests --no-default-features --test sim`.
+//! Longer runs: `cargo run --release -p farmbell-tests --bin sim`.
+
+use farmbell_farm::Mutation;
+use farmbell_tests::sim::{self, Coverage, Fault, Plan, Struck};
+
+/// Small worlds that CI runs.
+const SMALL: u64 = 1_000;
+/// Worlds of 500 builders and 5,000 jobs that CI runs.
+const LARGE: u64 = 10;
+/// Worlds in which a planted fault has to show itself.
+const PLANTED: u64 = 3_000;
+
+fn all_hold(plan: &Plan, seeds: u64) -> Coverage {
+    let mut coverage = Coverage::default();
+    let mut executions = 0;
+    for outcome in sim::sweep(plan, 1, seeds) {
+        if let Some(broken) = &outcome.broken {
+            panic!(
+                "{} is broken: {}\nagain: {}",
+                broken.invariant, broken.what, outcome.replay
+            );
+        }
+        executions += outcome.executions;
+        coverage.add(&outcome.coverage);
+    }
+    // Worlds in which nothing runs would hold, too.
+    let (fewest, _) = plan.agents;
+    let seeds = usize::try_from(seeds).expect("a count of worlds");
+    assert!(executions > seeds * fewest * 10, "{executions} executions");
+    coverage
+}
+
+#[test]
+fn a_thousand_small_worlds_hold_and_every_fault_strikes_every_state() {
+    let coverage = all_hold(&Plan::small(), SMALL);
+    let missed: Vec<(Fault, Struck)> = coverage.below(1);
+    assert!(missed.is_empty(), "never tried: {missed:?}");
+}
+
+#[test]
+fn ten_worlds_of_five_hundred_builders_hold() {
+    all_hold(&Plan::large(), LARGE);
+}
+
+#[test]
+fn one_seed_is_one_world() {
+    for seed in 1..=20 {
+        let (first, second) = (
+            sim::run(&Plan::small(), seed, false),
+            sim::run(&Plan::small(), seed, false),
+        );
+        assert_eq!(
+            (first.hash, first.steps),
+            (second.hash, second.steps),
+            "seed {seed}"
+        );
+    }
+    let other = sim::run(&Plan::small(), 21, false);
+    assert_ne!(other.hash, sim::run(&Plan::small(), 22, false).hash);
+}
+
+#[test]
+fn every_switch_is_found() {
+    for &mutation in Mutation::ALL {
+        let found = sim::find(mutation, 1, PLANTED);
+        assert!(
+            found.outcome.is_some(),
+            "no world noticed {}",
+            sim::mutation_name(mutation)
+        );
+    }
+}

@@ -8,7 +8,7 @@ use std::io;
 use farmbell_protocol::agent_to_coordinator::AttemptPhase;
 use farmbell_protocol::builder::{Builder, Effect, HostView, Record, Settings, Survivor};
 use farmbell_protocol::client::bulk::LogGrowth;
-use farmbell_protocol::id::AttemptId;
+use farmbell_protocol::id::{AttemptId, BootId};
 use farmbell_protocol::spec::JobSpec;
 use farmbell_protocol::time::Time;
 
@@ -24,7 +24,7 @@ pub(crate) fn restored(
     records: Vec<Record>,
     host: BuilderHost,
     spool: Spool,
-    rebooted: bool,
+    boot: BootId,
     once: bool,
 ) -> io::Result<(Driver, Vec<Effect>)> {
     std::fs::create_dir_all(&host.directory)?;
@@ -36,16 +36,13 @@ pub(crate) fn restored(
         survivors.push(survivor);
         logs.insert(attempt, log);
     }
-    let view = HostView {
-        rebooted,
-        survivors,
-    };
+    let view = HostView { boot, survivors };
     let (builder, effects) = Builder::restore(settings, records, &view, Time::ZERO);
     let mut driver = Driver::new(builder, host, spool, once);
     for survivor in view.survivors {
         let attempt = survivor.attempt;
         let spec = specs.get(&attempt).cloned();
-        if survivor.running && !rebooted {
+        if survivor.running {
             driver.adopt(attempt, spec);
         } else {
             let growth = logs.remove(&attempt).unwrap_or_default();

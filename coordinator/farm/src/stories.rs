@@ -8,7 +8,6 @@ mod loss;
 mod operators;
 mod resets;
 mod restores;
-mod scheduling;
 mod sessions;
 mod submits;
 mod tokens;

@@ -21,8 +21,6 @@ use crate::record::{
 /// What an attempt's outcome asks for.
 enum Finding {
     Verdict(Verdict),
-    /// Somebody wished its end before.
-    Wished,
     /// Not a result of the job: it waits again.
     Return(String),
 }
@@ -39,14 +37,14 @@ impl Farm {
         }
         let (attempt, agent) = (live.id, live.agent);
         let finding = match &live.outcome {
-            _ if job.cancel().is_some() => Finding::Wished,
+            _ if job.cancel().is_some() => Finding::Verdict(Verdict::Cancelled),
             Some(outcome) => finding(outcome),
             None => Finding::Return("it sealed outputs without an end".to_owned()),
         };
         match finding {
-            Finding::Wished => {
+            Finding::Verdict(Verdict::Cancelled) => {
                 self.end_attempt(job_id, AttemptEnd::Cancelled);
-                self.finish_as_wished(job_id, "as wished");
+                self.finish(job_id, Verdict::Cancelled, None, "as wished");
             }
             Finding::Verdict(verdict) => self.conclude(job_id, verdict),
             Finding::Return(why) => self.give_back(job_id, &why),
@@ -91,7 +89,7 @@ impl Farm {
             return;
         };
         if job.cancel().is_some() {
-            return self.finish_as_wished(job_id, "as wished");
+            return self.finish(job_id, Verdict::Cancelled, None, "as wished");
         }
         let (used, max) = (job.attempts_used(), job.attempts_max);
         if used >= u16::from(max) {
@@ -106,19 +104,14 @@ impl Farm {
         self.enqueue(job_id);
     }
 
-    /// Puts a waiting job in the queue, unless something holds it back.
+    /// Puts a waiting job in the queue.
     pub(crate) fn enqueue(&mut self, job_id: JobId) {
         let Some(job) = self.jobs.get(&job_id) else {
             return;
         };
-        let least = self.least_score(&job.needs(&self.queue).architecture);
-        let braked = least.is_some_and(|least| job.priority < least);
-        if job.is_waiting() && !job.suspended && !braked {
+        if job.is_waiting() && !job.suspended {
             self.queue.push(job_id, job.owner, job.class, job.rank());
             self.step.wanting.push(job.class);
-        }
-        if let Some(job) = self.jobs.get_mut(&job_id) {
-            job.braked = braked;
         }
         self.step.touch_job(job_id);
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use farmbell_protocol::agent_to_coordinator::{
-    AttemptPhase, Fitness, Hello, HelloAttempt, HelloBuilder,
+    AttemptPhase, Fitness, Hello, HelloAttempt, HelloBuilder, ResetScope,
 };
 use farmbell_protocol::bounded::{Reason, Text};
 use farmbell_protocol::coordinator_to_agent::{
@@ -27,7 +27,6 @@ use crate::event::ConnId;
 use crate::farm::Farm;
 use crate::leases::Loss;
 use crate::ledger::About;
-use crate::mutation::Mutation;
 use crate::record::{Cleanliness, LedgerKind, Stage};
 
 /// What changed about a host since its last session.
@@ -187,12 +186,15 @@ impl Farm {
             record.acked = hello.last_seq;
         }
         let acked = record.acked;
-        let reset_ordered = matches!(
-            record.cleanliness,
-            Cleanliness::Resetting { .. } | Cleanliness::Probing { .. }
-        );
+        // Only where the reset is the reboot does its order outlive one: any
+        // other builder may hold a proof from before it that was never heard.
+        let is_the_reset = record.offer.reset_scope == ResetScope::Host
+            && matches!(
+                record.cleanliness,
+                Cleanliness::Resetting { .. } | Cleanliness::Probing { .. }
+            );
         self.step.touch_builder(id);
-        if backwards || (upheaval.rebooted && !reset_ordered) {
+        if backwards || (upheaval.rebooted && !is_the_reset) {
             self.soil(id);
         }
         acked
@@ -205,8 +207,7 @@ impl Farm {
             .map(|live| (live.agent, live.acked));
         if let Some((agent, acked)) = live {
             let interrupted = upheaval.rebooted && held.phase < AttemptPhase::Ended;
-            let elsewhere = agent != id && !self.planted.is(Mutation::FenceByJobOnly);
-            let why = if elsewhere {
+            let why = if agent != id {
                 "another agent has it"
             } else if upheaval.respooled {
                 "its agent's spool is another one"
@@ -319,7 +320,7 @@ impl Farm {
             self.resume_upload(job_id);
         }
         if let Some(why) = abort
-            && !self.planted.is(Mutation::CancelForgotten)
+            && !self.planted.is(crate::mutation::Mutation::CancelForgotten)
         {
             self.send(id, CoordinatorFrame::Abort(Abort { attempt, why }));
         }

@@ -97,6 +97,7 @@ impl Attempt {
             | Record::BuilderReport { .. }
             | Record::BuilderAcked { .. }
             | Record::Cleanliness(_)
+            | Record::Booted { .. }
             | Record::OutOfService { .. } => None,
         })
     }
@@ -133,6 +134,7 @@ impl Attempt {
             | Record::BuilderReport { .. }
             | Record::BuilderAcked { .. }
             | Record::Cleanliness(_)
+            | Record::Booted { .. }
             | Record::OutOfService { .. } => {
                 debug_assert!(false, "{record:?} is not kept with an attempt");
             }
@@ -236,6 +238,7 @@ fn report(attempt: AttemptId, seq: Seq, record: &Record) -> Option<AgentFrame> {
         | Record::BuilderReport { .. }
         | Record::BuilderAcked { .. }
         | Record::Cleanliness(_)
+        | Record::Booted { .. }
         | Record::OutOfService { .. } => return None,
     })
 }

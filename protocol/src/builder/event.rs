@@ -10,7 +10,7 @@ use crate::agent_to_coordinator::{
 use crate::bounded::{Blob, List, Name, Reason, Text};
 use crate::coordinator_to_agent::Standing;
 use crate::digest::Digest;
-use crate::id::{AttemptId, BuilderIndex, CleanNonce, Seq};
+use crate::id::{AttemptId, BootId, BuilderIndex, CleanNonce, Seq};
 use crate::outcome::{ExitStatus, Outcome, Usage};
 use crate::spec::{JobSpec, Rung};
 
@@ -250,6 +250,12 @@ pub enum Record {
     },
     /// Set apart from a report: by a reboot, or when a spool is rewritten.
     Cleanliness(Cleanliness),
+    /// All that a new run of the kernel means for this builder is recorded.
+    /// Part of the spool, and the last record of a restart, so that a crash
+    /// amid a restart cannot make a reboot be forgotten.
+    Booted {
+        boot: BootId,
+    },
     /// A process tree could not be proved empty: ends with a reboot.
     OutOfService {
         why: Reason,
@@ -298,11 +304,11 @@ pub enum Cleanliness {
 }
 
 /// What the host still has at a restart of the agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostView {
-    /// The kernel is another one than when the records were written: whatever
+    /// This run of the kernel. Where the records know another one, whatever
     /// ran is gone.
-    pub rebooted: bool,
+    pub boot: BootId,
     pub survivors: Vec<Survivor>,
 }
 

@@ -38,6 +38,10 @@ impl Builder {
                 self.cleanliness = cleanliness;
                 None
             }
+            Record::Booted { boot } => {
+                self.boot = Some(boot);
+                None
+            }
             Record::OutOfService { why } => {
                 self.out_of_service = Some(why);
                 None
@@ -73,7 +77,8 @@ impl Builder {
     /// Compares what the records say with what the host has, and takes up
     /// every thread where it lies.
     pub(super) fn reconcile(&mut self, host: &HostView) {
-        if host.rebooted {
+        let rebooted = self.boot.is_some_and(|boot| boot != host.boot);
+        if rebooted {
             // A reboot ends whatever could not be killed, and what ran since
             // the proof is unknown.
             self.out_of_service = None;
@@ -82,17 +87,20 @@ impl Builder {
             }
         }
         if let Cleanliness::Resetting { nonce } = self.cleanliness {
-            self.resume_reset(nonce, host.rebooted);
+            self.resume_reset(nonce, rebooted);
         }
         let held: Vec<AttemptId> = self.attempts.keys().copied().collect();
         for attempt in held {
             let found = host.survivors.iter().find(|s| s.attempt == attempt);
-            self.take_up(attempt, found, host.rebooted);
+            self.take_up(attempt, found, rebooted);
         }
         for found in &host.survivors {
             if !self.attempts.contains_key(&found.attempt) {
-                self.clear_stray(found, host.rebooted);
+                self.clear_stray(found, rebooted);
             }
+        }
+        if self.boot != Some(host.boot) {
+            self.record(Record::Booted { boot: host.boot });
         }
     }
 

@@ -14,6 +14,16 @@ use crate::id::JobId;
 use crate::outcome::{Outcome, Usage};
 use crate::spec::{ArchScope, JobSpec, Limits, Network, Rung};
 
+const BOOT: BootId = BootId([1; 16]);
+const OTHER_BOOT: BootId = BootId([2; 16]);
+
+fn same_boot() -> HostView {
+    HostView {
+        boot: BOOT,
+        survivors: Vec::new(),
+    }
+}
+
 /// A builder with its driver: what it asked for, and what its spool holds.
 struct Bench {
     builder: Builder,
@@ -104,7 +114,7 @@ impl Bench {
     fn with(settings: Settings) -> Self {
         let mut bench = Self {
             builder: Builder::new(settings),
-            spool: Vec::new(),
+            spool: vec![Record::Booted { boot: BOOT }],
             asked: Vec::new(),
             said: Vec::new(),
         };

@@ -86,7 +86,7 @@ fn worlds(args: &Args, mut plan: Plan, seeds: u64) -> bool {
     let mut coverage = Coverage::default();
     for outcome in &outcomes {
         coverage.add(&outcome.coverage);
-        if outcome.broken.is_some() || plan.name != "small" {
+        if outcome.broken.is_some() || outcome.executions == 0 || plan.name != "small" {
             print_world(args, &plan, outcome);
         }
     }

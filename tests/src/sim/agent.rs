@@ -34,7 +34,6 @@ pub(super) struct SimAgent {
     pub(super) life: u64,
     /// Counts the host's starts.
     pub(super) boot: u64,
-    rebooted: bool,
     pub(super) spool: SpoolId,
     pub(super) epoch: Epoch,
     pub(super) joined: bool,
@@ -101,7 +100,6 @@ impl SimAgent {
             up: false,
             life: 0,
             boot: 1,
-            rebooted: false,
             spool: SpoolId(rng.bytes()),
             epoch: Epoch::default(),
             joined: false,
@@ -110,6 +108,12 @@ impl SimAgent {
             dials: 0,
             builders,
         }
+    }
+
+    fn boot_id(&self) -> BootId {
+        let mut boot = [0; 16];
+        boot[..8].copy_from_slice(&self.boot.to_le_bytes());
+        BootId(boot)
     }
 }
 
@@ -123,11 +127,11 @@ impl World {
         }
         this.up = true;
         this.life += 1;
-        let rebooted = std::mem::take(&mut this.rebooted);
+        let boot = this.boot_id();
         for index in 0..this.builders.len() {
             let builder = &mut self.agents[agent].builders[index];
             let records = builder.journal.clone();
-            let host = builder.place.view(rebooted);
+            let host = builder.place.view(boot);
             let (brain, effects) = Builder::restore(builder.settings.clone(), records, &host, now);
             builder.brain = brain;
             if self.rng.per_mille(300) && effects.is_empty() {
@@ -153,7 +157,6 @@ impl World {
         self.agent_crash(agent);
         let this = &mut self.agents[agent];
         this.boot += 1;
-        this.rebooted = true;
         for builder in &mut this.builders {
             builder.place.rebooted();
         }
@@ -211,15 +214,13 @@ impl World {
             builders.push(hello);
             attempts.extend(held);
         }
-        let mut boot = [0; 16];
-        boot[..8].copy_from_slice(&this.boot.to_le_bytes());
         let count = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
         let hello = Hello {
             version_min: version::MIN,
             version_max: version::CURRENT,
             features: Features::ALL,
             software: Name::cut("sim"),
-            boot: BootId(boot),
+            boot: this.boot_id(),
             incarnation: this.life,
             spool: this.spool,
             epoch: this.epoch,
@@ -429,8 +430,14 @@ impl World {
 
     fn wait_for_barrier(&mut self, agent: usize, index: usize) {
         let life = self.agents[agent].life;
-        let slow = self.rng.per_mille(20);
-        let pause = self.rng.millis(0, if slow { 3000 } else { 4 });
+        // An SD card that thinks about it: mostly seconds, at times longer
+        // than any deadline.
+        let longest = match self.rng.below(1000) {
+            0..4 if self.trouble() => 90_000,
+            4..24 => 3_000,
+            _ => 4,
+        };
+        let pause = self.rng.millis(0, longest);
         self.after(pause, Happening::Durable { agent, index, life });
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use farmbell_farm::record::{
     AttemptEnd, AttemptRecord, BuilderRecord, Change, JobRecord, JobState, LedgerEntry, Occupation,
+    Stage,
 };
 use farmbell_protocol::id::{AttemptId, BuilderId, CleanNonce, JobId, Seq};
 use farmbell_protocol::outcome::{Outcome, Verdict};
@@ -46,6 +47,8 @@ pub(super) struct Checker {
     submitted: BTreeMap<String, Vec<JobId>>,
     assigned: BTreeSet<(BuilderId, AttemptId)>,
     proofs: BTreeMap<BuilderId, Proof>,
+    /// The highest number of a generation that was committed as running.
+    ran: BTreeMap<(JobId, u16), u16>,
     /// Builders' highest stored report of the newest transaction: a new spool
     /// may have set the number back within it.
     reported: BTreeMap<BuilderId, Seq>,
@@ -91,6 +94,7 @@ impl Checker {
             if live.id.number > job.attempt_number {
                 return broken("I2", format!("{} is above its job's numbers", live.id));
             }
+            self.live(live)?;
         }
         let Some(before) = before else {
             return Ok(());
@@ -122,6 +126,29 @@ impl Checker {
             && (attempt.job, attempt.generation) != (job.id, job.generation)
         {
             return broken("I3", format!("{}: the verdict names {attempt}", job.id));
+        }
+        Ok(())
+    }
+
+    /// What the books say of a live attempt must be what happened to it, and
+    /// nothing comes back once a later attempt was seen to run.
+    fn live(&mut self, live: &AttemptRecord) -> Result<(), Broken> {
+        let (id, ran) = (live.id, self.tally.get(&live.id));
+        if live.stage == Stage::Running && ran.is_none() {
+            return broken(
+                "I1",
+                format!("{id} is running in the books and nowhere else"),
+            );
+        }
+        if live.outcome == Some(Outcome::Succeeded) && ran.is_none_or(|ran| ran.outcome.is_none()) {
+            return broken("I1", format!("{id} has an outcome that it never reported"));
+        }
+        let newest = self.ran.entry((id.job, id.generation)).or_default();
+        if id.number < *newest {
+            return broken("I1", format!("{id} is live again, though {newest} has run"));
+        }
+        if live.started.is_some() {
+            *newest = id.number;
         }
         Ok(())
     }

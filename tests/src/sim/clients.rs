@@ -140,14 +140,14 @@ impl World {
     pub(super) fn act(&mut self) {
         let job = self.any_job();
         match (self.rng.below(100), job) {
-            (0..40, Some(job)) => self.request(
+            (0..30, Some(job)) => self.request(
                 Wish::Once,
                 Command::Cancel {
                     job,
                     why: Text::cut("changed my mind"),
                 },
             ),
-            (40..55, Some(job)) => {
+            (30..42, Some(job)) => {
                 let record = self.coordinator.store.jobs.get(&job).cloned();
                 if let Some(record) = record
                     && matches!(record.state, JobState::Done(_))
@@ -156,8 +156,9 @@ impl World {
                     self.request(Wish::Once, Command::Retry { job });
                 }
             }
-            (55..65, Some(job)) => self.request(Wish::Once, Command::Explain { job }),
-            (65..70, _) => self.request(Wish::Once, Command::Overview),
+            (42..47, Some(job)) => self.request(Wish::Once, Command::Explain { job }),
+            (47..50, _) => self.request(Wish::Once, Command::Overview),
+            (50..58, _) => self.approve_frozen(),
             _ => self.act_on_builder(),
         }
     }
@@ -192,15 +193,28 @@ impl World {
         let Some(builder) = builder else {
             return;
         };
-        let act = match self.rng.below(8) {
-            0 => BuilderAct::Set(OperatorMode::Disabled),
-            1 => BuilderAct::Set(OperatorMode::Draining),
-            2 => BuilderAct::Set(OperatorMode::Manual),
-            3 | 4 => BuilderAct::Reset,
+        let act = match self.rng.below(10) {
+            0 | 1 => BuilderAct::Set(OperatorMode::Disabled),
+            2 => BuilderAct::Set(OperatorMode::Draining),
+            3 => BuilderAct::Set(OperatorMode::Manual),
+            4 | 5 => BuilderAct::Reset,
             _ => BuilderAct::Set(OperatorMode::Enabled),
         };
         let why = Text::cut("an act of the simulation");
         self.request(Wish::Once, Command::Builder { builder, act, why });
+    }
+
+    fn approve_frozen(&mut self) {
+        let agents = self.coordinator.store.agents.values();
+        let frozen: Vec<_> = agents
+            .filter(|agent| agent.standing == AgentStanding::Frozen)
+            .map(|agent| agent.id)
+            .collect();
+        for agent in frozen {
+            let act = AgentAct::Approve;
+            let why = Text::cut("it is one machine");
+            self.request(Wish::Once, Command::Agent { agent, act, why });
+        }
     }
 
     /// After the trouble an operator goes round and puts everything right.
@@ -216,12 +230,6 @@ impl World {
             .values()
             .filter(|builder| builder.mode != OperatorMode::Enabled)
             .map(|builder| builder.id)
-            .collect();
-        let frozen: Vec<_> = store
-            .agents
-            .values()
-            .filter(|agent| agent.standing == AgentStanding::Frozen)
-            .map(|agent| agent.id)
             .collect();
         let stuck: Vec<_> = store
             .builders
@@ -244,17 +252,7 @@ impl World {
                 },
             );
         }
-        for agent in frozen {
-            let act = AgentAct::Approve;
-            self.request(
-                Wish::Once,
-                Command::Agent {
-                    agent,
-                    act,
-                    why: why(),
-                },
-            );
-        }
+        self.approve_frozen();
         for agent in 0..self.agents.len() {
             let hopeless = stuck.contains(&self.agents[agent].key);
             if hopeless {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use farmbell_protocol::agent_to_coordinator::AttemptPhase;
 use farmbell_protocol::builder::{EndReport, HostView, SealReport, Survivor};
-use farmbell_protocol::id::{AttemptId, CleanNonce};
+use farmbell_protocol::id::{AttemptId, BootId, CleanNonce};
 
 use super::script::Script;
 
@@ -75,7 +75,7 @@ impl Place {
         self.clean = false;
     }
 
-    pub(super) fn view(&self, rebooted: bool) -> HostView {
+    pub(super) fn view(&self, boot: BootId) -> HostView {
         let survivors = self
             .processes
             .iter()
@@ -93,9 +93,6 @@ impl Place {
                 },
             })
             .collect();
-        HostView {
-            rebooted,
-            survivors,
-        }
+        HostView { boot, survivors }
     }
 }

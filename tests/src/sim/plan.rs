@@ -10,7 +10,8 @@ use farmbell_farm::{Mutation, Settings};
 pub struct Plan {
     /// As the command line calls it.
     pub name: &'static str,
-    pub agents: usize,
+    /// Drawn for each seed, between these.
+    pub agents: (usize, usize),
     pub builders_per_agent: usize,
     pub jobs: usize,
     /// Over which the submits are spread.
@@ -50,13 +51,13 @@ impl Plan {
     pub fn small() -> Self {
         Self {
             name: "small",
-            agents: 3,
+            agents: (1, 3),
             builders_per_agent: 2,
             jobs: 24,
             submit_span: Duration::from_secs(600),
             trouble_until: Duration::from_secs(1500),
             fault_every: Duration::from_secs(12),
-            act_every: Duration::from_secs(25),
+            act_every: Duration::from_secs(9),
             run_max: Duration::from_secs(90),
             settings: settings(),
             check_all_every: 16,
@@ -69,7 +70,7 @@ impl Plan {
     pub fn large() -> Self {
         Self {
             name: "large",
-            agents: 100,
+            agents: (100, 100),
             builders_per_agent: 5,
             jobs: 5_000,
             submit_span: Duration::from_secs(900),
@@ -88,7 +89,7 @@ impl Plan {
     pub fn farm() -> Self {
         Self {
             name: "farm",
-            agents: 1_000,
+            agents: (1_000, 1_000),
             builders_per_agent: 10,
             jobs: 100_000,
             submit_span: Duration::from_secs(1200),

@@ -183,7 +183,11 @@ impl World {
                     },
                 );
             }
-            State::Stuck | State::Exited(_) | State::Vanished => {}
+            State::Stuck => {
+                let why = Reason::cut("a process in state D");
+                self.tell(agent, index, Event::Unkillable { attempt, why });
+            }
+            State::Exited(_) | State::Vanished => {}
         }
     }
 

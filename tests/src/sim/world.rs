@@ -202,7 +202,9 @@ impl World {
             steps: 0,
             plan,
         };
-        for number in 0..world.plan.agents {
+        let (fewest, most) = world.plan.agents;
+        let agents = fewest + world.rng.index(most - fewest + 1);
+        for number in 0..agents {
             let agent = SimAgent::new(&mut world, number);
             world.agents.push(agent);
             let pause = world.rng.millis(0, 20_000);

@@ -169,14 +169,7 @@ impl Observed {
             | LedgerKind::TokenRefused
             | LedgerKind::RestoreSuspected
             | LedgerKind::RestoreAccepted
-            | LedgerKind::EventParked
-            | LedgerKind::JobSuspended
-            | LedgerKind::JobResumed
-            | LedgerKind::JobPriority
-            | LedgerKind::BulkBegun
-            | LedgerKind::BulkEnded
-            | LedgerKind::QueueBrake
-            | LedgerKind::Blamed => {}
+            | LedgerKind::EventParked => {}
         }
     }
 

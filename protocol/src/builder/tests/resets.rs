@@ -143,12 +143,11 @@ fn what_cannot_be_killed_puts_the_builder_out_of_service_until_a_reboot() {
     order(&mut b, 2);
     assert!(b.asked.is_empty());
 
-    b.restart(&HostView::default());
-    let host = HostView {
-        rebooted: true,
+    b.restart(&same_boot());
+    b.restart(&HostView {
+        boot: OTHER_BOOT,
         survivors: Vec::new(),
-    };
-    b.restart(&host);
+    });
     b.link(3, &[(id(1), Standing::Continue { acked: Seq(2) })]);
     assert_eq!(b.words(), [(4, "fit"), (3, "ended:lost")]);
 }
@@ -162,7 +161,7 @@ fn reports_of_a_new_spool_are_numbered_above_what_the_coordinator_has() {
     // Nor does it know what was said of its fitness.
     let said = [(41, "reset-started"), (42, "fit")];
     assert_eq!(b.words(), said);
-    b.restart(&HostView::default());
+    b.restart(&same_boot());
     b.link(40, &[]);
     assert_eq!(b.words(), said);
     b.tell(Event::BuilderAcked { seq: Seq(42) });
