@@ -138,7 +138,8 @@ impl Farm {
             rare: None,
             state: State::Waiting { since: wall },
         };
-        let line = format!("{} {} for {}", spec.name, spec.version, spec.architecture);
+        let what = [spec.name.as_str(), spec.version.as_str()].join(" ");
+        let line = format!("{} for {}", what.trim_end(), spec.architecture);
         self.note(LedgerKind::JobSubmitted, About::job(id).by(by), line);
         self.step.changes.push(Change::Spec {
             job: id,
