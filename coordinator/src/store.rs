@@ -56,6 +56,8 @@ pub enum StoreError {
         found: u32,
         known: u32,
     },
+    #[error("{path} is a database of something else; name another state directory")]
+    Foreign { path: String },
     #[error(
         "a {record} record of the store is damaged: {why}; run `farmbell-coordinator check`, \
          and restore a backup if it confirms this"

@@ -28,6 +28,7 @@ pub use checker::Broken;
 pub use coverage::{Coverage, Struck};
 pub use faults::Fault;
 pub use plan::Plan;
+pub use store::SimStore;
 pub use sweep::{Found, find, sweep};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,1 +1,12 @@
-fn main() {}
+//! The contract of every store, and what SQLite has to survive.
+//!
+//! [`contract`] judges the simulation's store and the real one by the same
+//! stories; the rest is about files: processes killed, disks cut off, old and
+//! foreign databases.
+
+mod contract;
+mod killed;
+mod opening;
+mod queries;
+mod records;
+mod torn;

@@ -16,10 +16,15 @@ const APPLICATION_ID: i32 = 0x6661_726d;
 /// The schema that this program writes.
 pub const CURRENT: u32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
-/// Brings an open database to [`CURRENT`].
-pub(super) fn migrate(connection: &mut Connection, path: &str) -> Result<(), StoreError> {
+/// The schema of an open database, before anything is written to it.
+pub(super) fn found(connection: &Connection, path: &str) -> Result<u32, StoreError> {
     let failed = |error: rusqlite::Error| StoreError::failed(path, &error);
     let found = version(connection).map_err(failed)?;
+    if is_foreign(connection, found).map_err(failed)? {
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+        });
+    }
     if found > CURRENT {
         return Err(StoreError::NewerSchema {
             path: path.to_owned(),
@@ -27,6 +32,16 @@ pub(super) fn migrate(connection: &mut Connection, path: &str) -> Result<(), Sto
             known: CURRENT,
         });
     }
+    Ok(found)
+}
+
+/// Brings an open database from the schema that was found to [`CURRENT`].
+pub(super) fn migrate(
+    connection: &mut Connection,
+    found: u32,
+    path: &str,
+) -> Result<(), StoreError> {
+    let failed = |error: rusqlite::Error| StoreError::failed(path, &error);
     for (number, sql) in MIGRATIONS.iter().filter(|(number, _)| *number > found) {
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(sql).map_err(failed)?;
@@ -42,4 +57,12 @@ pub(super) fn migrate(connection: &mut Connection, path: &str) -> Result<(), Sto
 
 fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// A database without our mark, unless it is a new, empty one.
+fn is_foreign(connection: &Connection, found: u32) -> rusqlite::Result<bool> {
+    let mark: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: u32 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(mark != APPLICATION_ID && (found > 0 || tables > 0))
 }

@@ -47,10 +47,11 @@ impl Sqlite {
     /// If it cannot be opened, is no farm's, or has a newer schema.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let shown = path.display().to_string();
-        let mut connection = connect(path, OpenFlags::default())
-            .and_then(|connection| tuned(&connection).map(|()| connection))
-            .map_err(|error| StoreError::failed(&shown, &error))?;
-        schema::migrate(&mut connection, &shown)?;
+        let failed = |error| StoreError::failed(&shown, &error);
+        let mut connection = connect(path, OpenFlags::default()).map_err(failed)?;
+        let found = schema::found(&connection, &shown)?;
+        tuned(&connection).map_err(failed)?;
+        schema::migrate(&mut connection, found, &shown)?;
         Ok(Self {
             connection,
             path: path.to_owned(),

@@ -12,7 +12,7 @@ use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq, Submissio
 use farmbell_protocol::spec::{JobSpec, Output};
 
 #[derive(Debug, Default)]
-pub(super) struct SimStore {
+pub struct SimStore {
     pub(super) meta: Option<Meta>,
     pub(super) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     pub(super) jobs: BTreeMap<JobId, JobRecord>,
@@ -27,7 +27,8 @@ pub(super) struct SimStore {
 }
 
 impl SimStore {
-    pub(super) fn apply(&mut self, change: Change) {
+    /// Commits one change.
+    pub fn apply(&mut self, change: Change) {
         match change {
             Change::Meta(meta) => self.meta = Some(meta),
             Change::Submission(submission) => {
@@ -73,10 +74,18 @@ impl SimStore {
     }
 
     /// What a starting coordinator reads.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             meta: self.meta.clone(),
-            submissions: self.submissions.values().cloned().collect(),
+            submissions: self
+                .submissions
+                .values()
+                .filter(|one| {
+                    one.key.is_some() || one.jobs.iter().any(|job| self.unfinished.contains(job))
+                })
+                .cloned()
+                .collect(),
             jobs: self
                 .unfinished
                 .iter()

@@ -1,0 +1,210 @@
+//! What every store promises, told once and run on each.
+
+use std::path::PathBuf;
+
+use farmbell_coordinator::store::{CommitError, Sqlite, Store, StoreError};
+use farmbell_farm::record::{Change, Meta, Snapshot};
+use farmbell_protocol::id::{AgentId, BuilderId, JobId, SubmissionId};
+use farmbell_protocol::time::Time;
+use farmbell_tests::sim::SimStore;
+
+use crate::records::{
+    agent, attempt, attempt_id, builder, done, entry, live, outputs, spec, submission, submit,
+    token, waiting,
+};
+
+/// A store that a farm can crash over.
+trait Fixture {
+    type Store: Store;
+    fn make() -> Self;
+    /// The store as the next process finds it.
+    fn next_life(&mut self) -> &mut Self::Store;
+}
+
+struct InMemory(Committed);
+
+/// The simulation's store behind the same trait.
+#[derive(Default)]
+struct Committed(SimStore);
+
+impl Store for Committed {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        Ok(self.0.snapshot())
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        changes
+            .iter()
+            .cloned()
+            .for_each(|change| self.0.apply(change));
+        Ok(())
+    }
+}
+
+impl Fixture for InMemory {
+    type Store = Committed;
+
+    fn make() -> Self {
+        Self(Committed::default())
+    }
+
+    fn next_life(&mut self) -> &mut Committed {
+        &mut self.0
+    }
+}
+
+struct OnDisk {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    life: Option<Sqlite>,
+}
+
+impl Fixture for OnDisk {
+    type Store = Sqlite;
+
+    fn make() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            path: directory.path().join("farm.db"),
+            _directory: directory,
+            life: None,
+        }
+    }
+
+    fn next_life(&mut self) -> &mut Sqlite {
+        self.life = None;
+        self.life.insert(Sqlite::open(&self.path).unwrap())
+    }
+}
+
+macro_rules! each_store {
+    ($($story:ident)*) => {
+        mod simulated { $(#[test] fn $story() { super::$story::<super::InMemory>(); })* }
+        mod sqlite { $(#[test] fn $story() { super::$story::<super::OnDisk>(); })* }
+    };
+}
+
+each_store! {
+    a_new_store_is_empty
+    every_kind_of_record_comes_back_as_it_was
+    the_newest_of_several_versions_counts
+    what_is_over_is_not_loaded
+    what_was_removed_is_gone
+}
+
+fn a_new_store_is_empty<F: Fixture>() {
+    let snapshot = F::make().next_life().load().unwrap();
+    assert!(snapshot.meta.is_none());
+    assert!(snapshot.jobs.is_empty() && snapshot.submissions.is_empty());
+    assert!(snapshot.builders.is_empty() && snapshot.agents.is_empty());
+    assert!(snapshot.tokens.is_empty());
+}
+
+fn every_kind_of_record_comes_back_as_it_was<F: Fixture>() {
+    let mut fixture = F::make();
+    let meta = Meta {
+        clock: Time(u64::MAX),
+        job_floor: 3,
+        ..Meta::default()
+    };
+    let mut changes = vec![
+        Change::Meta(meta.clone()),
+        Change::Job(Box::new(live(2))),
+        Change::Attempt(Box::new(attempt(2, None))),
+        Change::Artifacts {
+            attempt: attempt_id(2),
+            outputs: outputs(2),
+        },
+        Change::Builder(Box::new(builder(1))),
+        Change::Agent(Box::new(agent(1))),
+        Change::Token(token(u64::MAX, 0)),
+    ];
+    changes.extend(submit(1));
+    fixture.next_life().commit(&changes).unwrap();
+    let snapshot = fixture.next_life().load().unwrap();
+    assert_eq!(snapshot.meta, Some(meta));
+    assert_eq!(snapshot.jobs, [waiting(1), live(2)]);
+    assert_eq!(snapshot.submissions, [submission(1, None, &[1])]);
+    assert_eq!(snapshot.builders, [builder(1)]);
+    assert_eq!(snapshot.agents, [agent(1)]);
+    assert_eq!(snapshot.tokens, [token(u64::MAX, 0)]);
+}
+
+fn the_newest_of_several_versions_counts<F: Fixture>() {
+    let mut fixture = F::make();
+    let meta = |clock| {
+        Change::Meta(Meta {
+            clock: Time(clock),
+            ..Meta::default()
+        })
+    };
+    let store = fixture.next_life();
+    store
+        .commit(&[
+            meta(1),
+            Change::Job(Box::new(waiting(1))),
+            Change::Job(Box::new(live(1))),
+            meta(2),
+        ])
+        .unwrap();
+    store.commit(&[Change::Token(token(1, 0))]).unwrap();
+    store
+        .commit(&[Change::Token(token(1, 1)), meta(3)])
+        .unwrap();
+    let snapshot = fixture.next_life().load().unwrap();
+    assert_eq!(snapshot.meta.unwrap().clock, Time(3));
+    assert_eq!(snapshot.jobs, [live(1)]);
+    assert_eq!(snapshot.tokens, [token(1, 1)]);
+}
+
+fn what_is_over_is_not_loaded<F: Fixture>() {
+    let mut fixture = F::make();
+    let store = fixture.next_life();
+    for job in 1..=4 {
+        store.commit(&submit(job)).unwrap();
+    }
+    store
+        .commit(&[
+            Change::Job(Box::new(done(1))),
+            Change::Job(Box::new(done(2))),
+            Change::Submission(submission(2, Some("key"), &[2])),
+            Change::Job(Box::new(live(3))),
+            Change::Job(Box::new(done(4))),
+        ])
+        .unwrap();
+    // A retry brings a finished job back.
+    store.commit(&[Change::Job(Box::new(waiting(4)))]).unwrap();
+    let snapshot = fixture.next_life().load().unwrap();
+    let jobs: Vec<_> = snapshot.jobs.iter().map(|job| job.id).collect();
+    assert_eq!(jobs, [JobId(3), JobId(4)]);
+    let submissions: Vec<_> = snapshot.submissions.iter().map(|one| one.id).collect();
+    assert_eq!(submissions, [2, 3, 4].map(SubmissionId));
+}
+
+fn what_was_removed_is_gone<F: Fixture>() {
+    let mut fixture = F::make();
+    let store = fixture.next_life();
+    store
+        .commit(&[
+            Change::Builder(Box::new(builder(1))),
+            Change::Builder(Box::new(builder(2))),
+            Change::Agent(Box::new(agent(1))),
+            Change::Spec {
+                job: JobId(1),
+                spec: spec(1),
+            },
+            Change::Ledger(entry(1)),
+        ])
+        .unwrap();
+    store
+        .commit(&[
+            Change::BuilderRemoved(BuilderId(1)),
+            Change::AgentRemoved(AgentId(1)),
+            Change::BuilderRemoved(BuilderId(2)),
+            Change::Builder(Box::new(builder(2))),
+        ])
+        .unwrap();
+    let snapshot = fixture.next_life().load().unwrap();
+    assert!(snapshot.agents.is_empty());
+    assert_eq!(snapshot.builders, [builder(2)]);
+}

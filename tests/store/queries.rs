@@ -1,0 +1,116 @@
+//! What people may ask beside the writer.
+
+use farmbell_coordinator::store::{JobFilter, JobStanding, Queries, Sqlite, Store};
+use farmbell_farm::record::{AttemptEnd, Change};
+use farmbell_protocol::id::{IdPrefix, JobId, SubmissionId};
+
+use crate::records::{
+    attempt, attempt_id, done, entry, live, outputs, spec, submission, submit, text, waiting,
+};
+
+fn filled() -> (tempfile::TempDir, Sqlite) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::open(&directory.path().join("farm.db")).unwrap();
+    for job in 1..=6 {
+        store.commit(&submit(job)).unwrap();
+    }
+    store
+        .commit(&[
+            Change::Job(Box::new(live(2))),
+            Change::Job(Box::new(done(3))),
+            Change::Attempt(Box::new(attempt(3, Some(AttemptEnd::Verdict)))),
+            Change::Artifacts {
+                attempt: attempt_id(3),
+                outputs: outputs(3),
+            },
+            Change::Submission(submission(5, None, &[5, 6])),
+        ])
+        .unwrap();
+    (directory, store)
+}
+
+fn ids(store: &Sqlite, filter: &JobFilter, limit: u32) -> Vec<u64> {
+    let jobs = store.reader().jobs(filter, limit).unwrap();
+    jobs.iter().map(|job| job.id.0).collect()
+}
+
+#[test]
+fn jobs_are_listed_newest_first_and_narrowed_by_every_filter() {
+    let (_directory, store) = filled();
+    let all = JobFilter::default();
+    assert_eq!(ids(&store, &all, 10), [6, 5, 4, 3, 2, 1]);
+    assert_eq!(ids(&store, &all, 2), [6, 5]);
+    let standing = |standing| JobFilter {
+        standing: Some(standing),
+        ..JobFilter::default()
+    };
+    assert_eq!(
+        ids(&store, &standing(JobStanding::Waiting), 10),
+        [6, 5, 4, 1]
+    );
+    assert_eq!(ids(&store, &standing(JobStanding::Live), 10), [2]);
+    assert_eq!(ids(&store, &standing(JobStanding::Done), 10), [3]);
+    let next_page_of_kim = JobFilter {
+        owner: Some(text("kim")),
+        before: Some(JobId(6)),
+        ..JobFilter::default()
+    };
+    assert_eq!(ids(&store, &next_page_of_kim, 10), [4, 2]);
+    let of_submission = JobFilter {
+        submission: Some(SubmissionId(5)),
+        ..JobFilter::default()
+    };
+    assert_eq!(ids(&store, &of_submission, 10), [6, 5]);
+}
+
+#[test]
+fn one_job_is_found_by_its_id_and_by_the_beginning_of_it() {
+    let (_directory, store) = filled();
+    let reader = store.reader();
+    assert_eq!(reader.job(JobId(1)).unwrap(), Some(waiting(1)));
+    assert_eq!(reader.job(JobId(99)).unwrap(), None);
+    let shown = JobId(4).to_string();
+    for letters in [4, 8] {
+        let prefix = IdPrefix::parse(&shown[..letters]).unwrap();
+        assert_eq!(reader.jobs_by_prefix(prefix, 2).unwrap(), [JobId(4)]);
+    }
+    let nobody = IdPrefix::parse(&JobId(99).to_string()).unwrap();
+    assert!(reader.jobs_by_prefix(nobody, 2).unwrap().is_empty());
+}
+
+#[test]
+fn what_belongs_to_a_job_is_found_by_it() {
+    let (_directory, store) = filled();
+    let reader = store.reader();
+    let over = attempt(3, Some(AttemptEnd::Verdict));
+    assert_eq!(reader.attempts(JobId(3)).unwrap(), [over]);
+    assert!(reader.attempts(JobId(2)).unwrap().is_empty(), "it is live");
+    assert_eq!(
+        reader.artifacts(attempt_id(3)).unwrap().unwrap(),
+        *outputs(3)
+    );
+    assert!(reader.artifacts(attempt_id(1)).unwrap().is_none());
+    assert_eq!(reader.spec(JobId(6)).unwrap(), Some(spec(6)));
+    let found = reader.submission(SubmissionId(5)).unwrap();
+    assert_eq!(found, Some(submission(5, None, &[5, 6])));
+}
+
+#[test]
+fn the_ledger_is_read_on_from_any_number() {
+    let (_directory, store) = filled();
+    let reader = store.reader();
+    assert_eq!(reader.ledger_end().unwrap(), 6);
+    assert_eq!(reader.ledger(4, 10).unwrap(), [entry(5), entry(6)]);
+    assert_eq!(reader.ledger(0, 1).unwrap(), [entry(1)]);
+}
+
+#[test]
+fn a_reader_sees_each_commit_and_never_half_of_one() {
+    let (_directory, mut store) = filled();
+    let reader = store.reader();
+    for job in 7..50 {
+        store.commit(&submit(job)).unwrap();
+        assert_eq!(reader.ledger_end().unwrap(), job);
+        assert!(reader.spec(JobId(job)).unwrap().is_some());
+    }
+}
