@@ -10,7 +10,7 @@ const SMALL: u64 = 1_000;
 /// Worlds of 500 builders and 5,000 jobs that CI runs.
 const LARGE: u64 = 10;
 /// Worlds in which a planted fault has to show itself.
-const PLANTED: u64 = 3_000;
+const PLANTED: u64 = 5_000;
 
 fn all_hold(plan: &Plan, seeds: u64) -> Coverage {
     let mut coverage = Coverage::default();

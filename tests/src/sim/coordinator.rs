@@ -22,7 +22,7 @@ use super::bulk::Bulk;
 use super::checker::{Broken, Checker, broken};
 use super::network::{Down, Up};
 use super::store::SimStore;
-use super::world::{Happening, World};
+use super::world::{Happening, World, print_trace};
 
 /// Events of one transaction at most.
 const BATCH: usize = 64;
@@ -147,7 +147,7 @@ impl World {
                 break;
             };
             if self.tracing {
-                println!("{:>12} farm <- {event:?}", self.now.0);
+                print_trace(self.now, &format!("farm <- {event:?}"));
             }
             self.events += 1;
             effects.extend(farm.handle(now, event));
@@ -156,7 +156,7 @@ impl World {
             }
         }
         this.batches += 1;
-        if this.batches % self.plan.check_all_every == 0
+        if this.batches.is_multiple_of(self.plan.check_all_every)
             && let Err(error) = farm.check_all()
         {
             return broken("check_all", error.to_string());
@@ -241,7 +241,7 @@ impl World {
             self.checker.change(&this.store, &change)?;
             self.hash.fold(&change);
             if self.tracing {
-                println!("{:>12} commit {change:?}", self.now.0);
+                print_trace(self.now, &format!("commit {change:?}"));
             }
             if let Change::Job(job) = &change {
                 decided.push(job.id);
@@ -255,9 +255,7 @@ impl World {
     }
 
     fn perform_farm(&mut self, effect: Effect) -> Result<(), Broken> {
-        if self.tracing {
-            println!("{:>12} farm -> {effect:?}", self.now.0);
-        }
+        self.trace(|| format!("farm -> {effect:?}"));
         match effect {
             Effect::Change(_) => broken("contract", "a change among the effects"),
             Effect::Reply { request, reply } => self.replied(request, *reply),

@@ -65,6 +65,21 @@ impl Plan {
         }
     }
 
+    /// One agent with more to do than it can, and an operator who interferes
+    /// all the time: attempts of one job follow each other on one session.
+    #[must_use]
+    pub fn tight() -> Self {
+        Self {
+            name: "tight",
+            agents: (1, 1),
+            builders_per_agent: 4,
+            jobs: 60,
+            act_every: Duration::from_secs(3),
+            fault_every: Duration::from_secs(30),
+            ..Self::small()
+        }
+    }
+
     /// 500 builders, 5,000 jobs.
     #[must_use]
     pub fn large() -> Self {

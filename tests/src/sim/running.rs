@@ -275,7 +275,7 @@ impl World {
         } else {
             self.rng.millis(5, 5_000)
         };
-        let works = !hangs && !(fails && trouble);
+        let works = !(hangs || fails && trouble);
         self.after(
             pause,
             Happening::ResetDone {

@@ -49,13 +49,13 @@ pub struct Found {
     pub outcome: Option<Outcome>,
 }
 
-/// Looks for a planted fault in up to `count` small worlds.
+/// Looks for a planted fault in up to `count` small and tight worlds by turns.
 #[must_use]
 pub fn find(mutation: Mutation, first: u64, count: u64) -> Found {
     let began = std::time::Instant::now();
-    let plan = Plan::small().with(mutation);
-    for seed in first..first + count {
-        let outcome = run(&plan, seed, false);
+    let plans = [Plan::small().with(mutation), Plan::tight().with(mutation)];
+    for (seed, plan) in (first..first + count).zip(plans.iter().cycle()) {
+        let outcome = run(plan, seed, false);
         if outcome.broken.is_some() {
             return Found {
                 mutation,

@@ -229,7 +229,7 @@ impl World {
             self.now = at;
             self.steps += 1;
             self.happen(what)?;
-            if self.steps % 4096 == 0 {
+            if self.steps.is_multiple_of(4096) {
                 self.network.sweep();
             }
             if !self.trouble() && self.ended() {
@@ -260,7 +260,7 @@ impl World {
 
     pub(super) fn trace(&self, words: impl FnOnce() -> String) {
         if self.tracing {
-            println!("{:>12} {}", self.now.0, words());
+            print_trace(self.now, &words());
         }
     }
 
@@ -308,6 +308,35 @@ impl World {
             Happening::FarmWake { process } => return self.farm_wake(process),
             Happening::AgentStart { agent } => self.agent_start(agent),
             Happening::Dial { agent, life } => self.dial(agent, life),
+            host @ (Happening::Durable { .. }
+            | Happening::Exec { .. }
+            | Happening::Exit { .. }
+            | Happening::Killed { .. }
+            | Happening::SealDone { .. }
+            | Happening::ResetDone { .. }
+            | Happening::Upload { .. }) => return self.happen_on_host(host),
+            Happening::Ask(wish) => self.ask(wish),
+            Happening::Request(event) => return self.submit_event(*event),
+            Happening::Act => {
+                if self.trouble() {
+                    self.act();
+                    let every = u64::try_from(self.plan.act_every.as_millis()).unwrap_or(1000);
+                    let pause = self.rng.millis(0, 2 * every);
+                    self.after(pause, Happening::Act);
+                }
+            }
+            Happening::Fault => return self.fault(),
+            Happening::PutRight => {
+                self.put_right();
+                self.after(PUT_RIGHT_EVERY, Happening::PutRight);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a builder's own host does.
+    fn happen_on_host(&mut self, what: Happening) -> Result<(), Broken> {
+        match what {
             Happening::Durable { agent, index, life } => return self.durable(agent, index, life),
             Happening::Exec {
                 agent,
@@ -358,21 +387,21 @@ impl World {
             } => {
                 return self.upload(agent, index, conn, attempt);
             }
-            Happening::Ask(wish) => self.ask(wish),
-            Happening::Request(event) => return self.submit_event(*event),
-            Happening::Act => {
-                if self.trouble() {
-                    self.act();
-                    let every = u64::try_from(self.plan.act_every.as_millis()).unwrap_or(1000);
-                    let pause = self.rng.millis(0, 2 * every);
-                    self.after(pause, Happening::Act);
-                }
-            }
-            Happening::Fault => return self.fault(),
-            Happening::PutRight => {
-                self.put_right();
-                self.after(PUT_RIGHT_EVERY, Happening::PutRight);
-            }
+            Happening::Up { .. }
+            | Happening::Down { .. }
+            | Happening::AgentNotices { .. }
+            | Happening::CoordinatorNotices { .. }
+            | Happening::CoordinatorStart
+            | Happening::CoordinatorCrash
+            | Happening::Commit { .. }
+            | Happening::FarmWake { .. }
+            | Happening::AgentStart { .. }
+            | Happening::Dial { .. }
+            | Happening::Ask(_)
+            | Happening::Request(_)
+            | Happening::Act
+            | Happening::Fault
+            | Happening::PutRight => unreachable!("`happen` routes"),
         }
         Ok(())
     }
@@ -414,4 +443,9 @@ impl World {
         let left = self.clients.submits_left;
         broken("I9", format!("{left} submits were never answered"))
     }
+}
+
+#[expect(clippy::print_stdout, reason = "a trace is asked for by --trace only")]
+pub(super) fn print_trace(now: Time, words: &str) {
+    println!("{:>12} {words}", now.0);
 }
