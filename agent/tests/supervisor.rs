@@ -1,5 +1,9 @@
 //! Supervisors with real processes: started as the agent starts them, asked as
 //! the agent asks them, and looked at only through what they leave.
+#![expect(
+    clippy::unwrap_used,
+    reason = "what these stories are told with is test code too"
+)]
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -128,10 +132,11 @@ impl Running {
     fn end(mut self) -> ExitRecord {
         while self.hear() != Notice::Ended {}
         assert!(self.child.wait().unwrap().success());
-        match self.dir.look().unwrap() {
-            Found::Ended(record) => *record,
-            other => panic!("not ended: {other:?}"),
-        }
+        let found = self.dir.look().unwrap();
+        let Found::Ended(record) = found else {
+            panic!("not ended: {found:?}")
+        };
+        *record
     }
 }
 

@@ -161,7 +161,11 @@ async fn end(running: Running, farm: FarmHandle, why: End) -> anyhow::Result<()>
 async fn all_of(mut parts: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut result = Ok(());
     while let Some(part) = parts.join_next().await {
-        result = result.and(part.map_err(Into::into).and_then(|part| part));
+        let ended = part.map_err(Into::into).and_then(|part| part);
+        // The first to fail is the cause; what follows follows from it.
+        if result.is_ok() {
+            result = ended;
+        }
     }
     result
 }
