@@ -35,6 +35,8 @@ enum Command {
     Join(Join),
     /// Serve the coordinator: run its jobs here until told to stop.
     Run(crate::run::Run),
+    /// Look at this host and say what to mend.
+    Doctor(crate::doctor::Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Join(join) => join.perform(),
         Command::Run(run) => run.perform(),
+        Command::Doctor(doctor) => doctor.perform(),
     };
     match done {
         Ok(code) => code,

@@ -11,6 +11,7 @@
 pub mod attempt;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod facts;
 pub mod failpoint;
 pub mod groups;
