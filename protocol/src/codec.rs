@@ -70,6 +70,8 @@ impl Header {
 /// [`frames!`](crate::frames); a reader asks it how long a body may be before
 /// it reads one.
 pub trait FrameSet: Sized {
+    /// Every kind of the set: its number and its name.
+    const KINDS: &'static [(u16, &'static str)];
     /// The cap of a kind's body, or `None` where the kind is not known here.
     fn body_max(kind: u16) -> Option<u32>;
     /// Reads a body of a known kind.
@@ -202,6 +204,9 @@ macro_rules! frames {
         pub enum $set { $($kind($kind),)* }
 
         impl $crate::codec::FrameSet for $set {
+            const KINDS: &'static [(u16, &'static str)] =
+                &[$(($number, stringify!($kind)),)*];
+
             fn body_max(kind: u16) -> Option<u32> {
                 match kind { $($number => Some($max),)* _ => None }
             }
