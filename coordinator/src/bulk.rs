@@ -11,9 +11,12 @@ mod admissions;
 mod blob;
 mod collect;
 mod connection;
+mod delivered;
 mod input;
 mod log;
+mod sink;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,16 +24,18 @@ use std::sync::atomic::AtomicU64;
 
 use farmbell_protocol::client::identity::Identity;
 use farmbell_protocol::client::quic::{BulkTuning, ListenError, Listener, Profile, ServerKeys};
+use farmbell_protocol::id::AttemptId;
 use farmbell_protocol::version::CloseCode;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub(crate) use admissions::{Admissions, Door};
+pub use delivered::Delivered;
 
 use crate::blobs::Blobs;
 use crate::driver::FarmHandle;
-use crate::listener::{Depots, DoorError, screen};
+use crate::listener::{Depots, DoorError, FAREWELL, screen};
 use crate::logs::Logs;
 use crate::specs::Specs;
 
@@ -66,6 +71,7 @@ pub(crate) struct Transfers {
     pub(crate) specs: Specs,
     pub(crate) blobs: Blobs,
     pub(crate) logs: Logs,
+    pub(crate) delivered: Delivered,
 }
 
 impl BulkDoor {
@@ -106,6 +112,7 @@ impl BulkDoor {
             specs: depots.specs,
             blobs: depots.blobs,
             logs: depots.logs,
+            delivered: depots.delivered,
         };
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
@@ -159,10 +166,14 @@ async fn serve(listener: Listener, transfers: Transfers, stop: oneshot::Receiver
                     connections.spawn(connection::serve(incoming, transfers.clone()));
                 }
             }
-            attempts = transfers.admissions.to_check() => {
-                for attempt in attempts {
+            chores = transfers.admissions.chores() => {
+                for attempt in chores.check {
                     let transfers = transfers.clone();
                     checks.spawn(async move { collect::check(attempt, &transfers).await });
+                }
+                if !chores.forget.is_empty() {
+                    let delivered = transfers.delivered.clone();
+                    checks.spawn_blocking(move || forget(&delivered, chores.forget));
                 }
             }
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
@@ -172,7 +183,7 @@ async fn serve(listener: Listener, transfers: Transfers, stop: oneshot::Receiver
             }
             Some(ended) = checks.join_next(), if !checks.is_empty() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a manifest's check died");
+                    tracing::error!(%error, "a chore of the bulk door died");
                 }
             }
             why = &mut stop => {
@@ -182,5 +193,18 @@ async fn serve(listener: Listener, transfers: Transfers, stop: oneshot::Receiver
             }
         }
     }
-    listener.drained().await;
+    if tokio::time::timeout(FAREWELL, listener.drained())
+        .await
+        .is_err()
+    {
+        tracing::debug!("some bulk connections may end by silence only");
+    }
+}
+
+fn forget(delivered: &Delivered, attempts: BTreeSet<AttemptId>) {
+    for attempt in attempts {
+        if let Err(error) = delivered.forget(attempt) {
+            tracing::warn!(%error, %attempt, "the notes of an attempt stay");
+        }
+    }
 }

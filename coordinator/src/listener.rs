@@ -11,6 +11,7 @@ mod stories;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use farmbell_farm::event::ConnId;
 use farmbell_protocol::bounded::Text;
@@ -22,7 +23,7 @@ use farmbell_protocol::version::CloseCode;
 use tokio::task::JoinSet;
 
 use crate::blobs::Blobs;
-use crate::bulk::{Admissions, BulkDoor, Counters};
+use crate::bulk::{Admissions, BulkDoor, Counters, Delivered};
 use crate::driver::FarmHandle;
 use crate::logs::Logs;
 use crate::outbox::{Lines, Switchboard};
@@ -35,6 +36,10 @@ const UNPROVED_MAX: usize = 256;
 /// Control connections at once: twice the largest farm measured (10,000
 /// agents at about 50 kB each).
 const SESSIONS_MAX: usize = 20_000;
+
+/// For agents to be told that the coordinator is going down: the packets are
+/// sent at once, this is for those that get lost.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Where to listen.
 #[derive(Clone, Debug)]
@@ -75,6 +80,7 @@ pub struct Depots {
     pub specs: Specs,
     pub blobs: Blobs,
     pub logs: Logs,
+    pub delivered: Delivered,
 }
 
 impl Doors {
@@ -158,8 +164,10 @@ impl Doors {
         let why = "the coordinator is going down; builds go on";
         self.control.close(CloseCode::Shutdown, why);
         let bulk = bulk.close(why);
-        self.control.drained().await;
-        sessions.join_all().await;
+        let ended = async { tokio::join!(self.control.drained(), sessions.join_all()) };
+        if tokio::time::timeout(FAREWELL, ended).await.is_err() {
+            tracing::debug!("some agents may learn of the end by silence only");
+        }
         bulk.wait().await;
         Ok(())
     }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::blobs::Blobs;
+use crate::bulk::Delivered;
 use crate::config::Config;
 use crate::driver::{self, FarmHandle, Guard, Parts, Running};
 use crate::http::{self, Api, JoinPoint};
@@ -58,6 +59,7 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
         specs: Specs::new(queries.clone()),
         blobs: Blobs::open(&state.blobs())?,
         logs: Logs::open(&state.logs())?,
+        delivered: Delivered::open(&state.delivered())?,
     };
     let doors = Doors::bind(&addresses(&config), &identity, &keys)?;
     let unix = http::bind_unix(&config.socket.clone().unwrap_or_else(|| state.socket()))

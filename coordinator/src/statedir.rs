@@ -126,6 +126,12 @@ impl StateDir {
         self.path.join("logs")
     }
 
+    /// What live attempts have sent whole.
+    #[must_use]
+    pub fn delivered(&self) -> PathBuf {
+        self.path.join("delivered")
+    }
+
     /// Secrets of the QUIC endpoints that outlive the process.
     #[must_use]
     pub fn quic_keys(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 //! must not wait. Nothing is done under it but looking up and noting down.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,15 +46,24 @@ struct Inner {
     state: Mutex<State>,
     /// Something was admitted.
     admitted: Notify,
-    /// `State::to_check` is not empty.
-    checks: Notify,
+    /// `State::chores` is not empty.
+    chores: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<ConnId, Session>,
     attempts: HashMap<AttemptId, Admitted>,
-    to_check: BTreeSet<AttemptId>,
+    chores: Chores,
+}
+
+/// What an effect leaves for the bulk thread to do.
+#[derive(Debug, Default)]
+pub(crate) struct Chores {
+    /// Attempts whose outputs may be complete without another byte.
+    pub(crate) check: BTreeSet<AttemptId>,
+    /// Attempts that are over.
+    pub(crate) forget: BTreeSet<AttemptId>,
 }
 
 #[derive(Debug)]
@@ -68,16 +78,28 @@ struct Admitted {
     /// Dropped with the admission: every stream of it sees that.
     live: watch::Sender<()>,
     sealed: Option<SealedRecord>,
-    /// Blobs of this attempt that became durable since the process began.
-    stored: HashSet<Digest>,
+    /// Blobs that its agent has shown to have: to this process, and, once
+    /// `notes` are read, to earlier ones.
+    proved: HashSet<Digest>,
+    notes: Notes,
+    /// Blobs that are durable and were offered to this process, by length.
+    stored: HashSet<(Digest, u64)>,
     /// Known once the manifest is: outputs, and what of them is missing.
     manifest: Option<Missing>,
+}
+
+/// What is known of the attempt's file of notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notes {
+    Unread,
+    None,
+    Some,
 }
 
 #[derive(Debug)]
 struct Missing {
     outputs: Arc<[Output]>,
-    digests: HashSet<Digest>,
+    blobs: HashSet<(Digest, u64)>,
 }
 
 /// What has become of an attempt's outputs.
@@ -85,8 +107,8 @@ struct Missing {
 pub(crate) enum Collected {
     /// More has to come.
     NotYet,
-    /// The manifest with this digest is expected and has not been read.
-    ReadManifest(SealedRecord),
+    /// The manifest is there and has not been read.
+    ReadManifest(Digest),
     /// All of them are durable.
     All(Arc<[Output]>),
 }
@@ -133,6 +155,8 @@ impl Admissions {
             agent,
             live: watch::Sender::new(()),
             sealed: None,
+            proved: HashSet::new(),
+            notes: Notes::Unread,
             stored: HashSet::new(),
             manifest: None,
         });
@@ -143,11 +167,12 @@ impl Admissions {
 
     pub(crate) fn dismiss(&self, attempt: AttemptId) {
         let mut state = self.locked();
-        state.to_check.remove(&attempt);
+        state.chores.check.remove(&attempt);
         let dismissed = state.attempts.remove(&attempt);
-        drop(state);
-        if let Some(dismissed) = dismissed {
-            tracing::trace!(%attempt, agent = %dismissed.agent, "dismissed");
+        if dismissed.is_some_and(|dismissed| dismissed.notes == Notes::Some) {
+            state.chores.forget.insert(attempt);
+            drop(state);
+            self.inner.chores.notify_one();
         }
     }
 
@@ -157,19 +182,19 @@ impl Admissions {
             return;
         };
         admitted.sealed = Some(sealed);
-        state.to_check.insert(attempt);
+        state.chores.check.insert(attempt);
         drop(state);
-        self.inner.checks.notify_one();
+        self.inner.chores.notify_one();
     }
 
-    /// Attempts whose outputs may be complete without another byte.
-    pub(crate) async fn to_check(&self) -> BTreeSet<AttemptId> {
+    /// Waits for something to do.
+    pub(crate) async fn chores(&self) -> Chores {
         loop {
-            let attempts = std::mem::take(&mut self.locked().to_check);
-            if !attempts.is_empty() {
-                return attempts;
+            let chores = mem::take(&mut self.locked().chores);
+            if !chores.check.is_empty() || !chores.forget.is_empty() {
+                return chores;
             }
-            self.inner.checks.notified().await;
+            self.inner.chores.notified().await;
         }
     }
 
@@ -194,17 +219,50 @@ impl Admissions {
         (admitted.agent == agent).then(|| admitted.live.subscribe())
     }
 
-    /// A blob of the attempt is durable.
-    pub(crate) fn stored(&self, attempt: AttemptId, digest: Digest) -> Collected {
+    /// A blob of the attempt is durable; `noted` if a file says so.
+    pub(crate) fn stored(
+        &self,
+        attempt: AttemptId,
+        digest: Digest,
+        length: u64,
+        noted: bool,
+    ) -> Collected {
         let mut state = self.locked();
         let Some(admitted) = state.attempts.get_mut(&attempt) else {
             return Collected::NotYet;
         };
-        admitted.stored.insert(digest);
+        if noted {
+            admitted.notes = Notes::Some;
+        }
+        admitted.proved.insert(digest);
+        admitted.stored.insert((digest, length));
         if let Some(manifest) = &mut admitted.manifest {
-            manifest.digests.remove(&digest);
+            manifest.blobs.remove(&(digest, length));
         }
         admitted.collected()
+    }
+
+    /// Whether the attempt's agent has sent this blob before; `None` while the
+    /// notes of earlier processes are not read.
+    pub(crate) fn proved(&self, attempt: AttemptId, digest: Digest) -> Option<bool> {
+        let state = self.locked();
+        let admitted = state.attempts.get(&attempt)?;
+        let proved = admitted.proved.contains(&digest);
+        (proved || admitted.notes != Notes::Unread).then_some(proved)
+    }
+
+    /// What earlier processes have noted.
+    pub(crate) fn delivered(&self, attempt: AttemptId, noted: HashSet<Digest>) {
+        if let Some(admitted) = self.locked().attempts.get_mut(&attempt) {
+            if admitted.notes == Notes::Unread {
+                admitted.notes = if noted.is_empty() {
+                    Notes::None
+                } else {
+                    Notes::Some
+                };
+            }
+            admitted.proved.extend(noted);
+        }
     }
 
     /// How far the attempt's outputs are.
@@ -214,21 +272,17 @@ impl Admissions {
         admitted.map_or(Collected::NotYet, Admitted::collected)
     }
 
-    /// The manifest was read; `missing` was true when it was looked.
-    pub(crate) fn manifest(
-        &self,
-        attempt: AttemptId,
-        outputs: Arc<[Output]>,
-        mut missing: HashSet<Digest>,
-    ) -> Collected {
+    /// The manifest was read.
+    pub(crate) fn manifest(&self, attempt: AttemptId, outputs: Arc<[Output]>) -> Collected {
         let mut state = self.locked();
         let Some(admitted) = state.attempts.get_mut(&attempt) else {
             return Collected::NotYet;
         };
-        missing.retain(|digest| !admitted.stored.contains(digest));
+        let named = outputs.iter().map(|output| (output.digest, output.length));
+        let missing = named.filter(|blob| !admitted.stored.contains(blob));
         admitted.manifest = Some(Missing {
+            blobs: missing.collect(),
             outputs,
-            digests: missing,
         });
         admitted.collected()
     }
@@ -244,8 +298,15 @@ impl Admitted {
     fn collected(&self) -> Collected {
         match (&self.sealed, &self.manifest) {
             (None, _) => Collected::NotYet,
-            (Some(sealed), None) => Collected::ReadManifest(sealed.clone()),
-            (Some(_), Some(missing)) if missing.digests.is_empty() => {
+            (Some(sealed), None) => {
+                let manifest = (sealed.manifest, sealed.manifest_bytes);
+                if self.stored.contains(&manifest) {
+                    Collected::ReadManifest(sealed.manifest)
+                } else {
+                    Collected::NotYet
+                }
+            }
+            (Some(_), Some(missing)) if missing.blobs.is_empty() => {
                 Collected::All(Arc::clone(&missing.outputs))
             }
             (Some(_), Some(_)) => Collected::NotYet,

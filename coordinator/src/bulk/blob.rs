@@ -1,5 +1,6 @@
 //! An output on its way in: answered with how much of it is verified, then
-//! taken chunk by chunk, each checked before it is written or counted.
+//! taken chunk by chunk, each checked before it is written or counted. What
+//! others have stored has to be shown all the same.
 
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,12 +8,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use farmbell_protocol::bulk::{BlobHave, BlobOpen, BlobStored, BulkRefusal};
 use farmbell_protocol::client::framed::{FRAME_TIME, FrameError};
 use farmbell_protocol::client::transport::Receiver;
-use farmbell_protocol::digest::{CHUNK_BYTES, chunk_count};
+use farmbell_protocol::digest::{CHUNK_BYTES, Digest, chunk_count};
+use farmbell_protocol::id::AttemptId;
 use tokio::task::JoinHandle;
 
 use super::connection::{Stopped, Stream, blocking};
+use super::sink::Sink;
 use super::{Transfers, collect};
-use crate::blobs::{BlobError, Upload};
+use crate::blobs::BlobError;
 
 /// The longest blob: its chunk list is one mebibyte.
 const BLOB_BYTES_MAX: u64 = 32 << 30;
@@ -26,54 +29,84 @@ pub(super) async fn take(
         let why = format!("{} bytes are more than a blob may have", open.length);
         return Err(Stopped::Refused(BulkRefusal::NoSpace, why));
     }
-    let digest = open.digest;
-    if already_here(&open, transfers).await? {
+    let (attempt, digest, length) = (open.attempt, open.digest, open.length);
+    let blobs = transfers.blobs.clone();
+    let stored = blocking(move || blobs.contains(digest)).await? == Some(length);
+    let noted = if stored && proved(attempt, digest, transfers).await? {
         let have = BlobHave {
-            chunks: chunk_count(open.length),
+            chunks: chunk_count(length),
             want_nodes: false,
         };
         stream.send.queue(&have.into());
+        false
     } else {
-        let blobs = transfers.blobs.clone();
-        let upload = blocking(move || blobs.begin(digest, open.length)).await?;
-        let upload = receive(stream, upload, open.length, transfers).await?;
-        upload.finish().await?;
-    }
+        let sink = if stored {
+            Sink::compare(digest, length)
+        } else {
+            let blobs = transfers.blobs.clone();
+            Sink::Store(blocking(move || blobs.begin(digest, length)).await?)
+        };
+        receive(stream, sink, length, transfers)
+            .await?
+            .finish()
+            .await?;
+        let delivered = transfers.delivered.clone();
+        blocking(move || delivered.note(attempt, digest, length)).await?
+    };
     stream.send.send(BlobStored { digest }).await?;
     stream.send.finish();
-    let collected = transfers.admissions.stored(open.attempt, digest);
-    collect::tell(open.attempt, collected, transfers).await?;
+    let admissions = &transfers.admissions;
+    let collected = admissions.stored(attempt, digest, length, noted);
+    collect::tell(attempt, collected, transfers).await?;
     Ok(())
 }
 
-async fn already_here(open: &BlobOpen, transfers: &Transfers) -> Result<bool, BlobError> {
-    let (blobs, digest, length) = (transfers.blobs.clone(), open.digest, open.length);
-    let there = blocking(move || blobs.contains(digest)).await?;
-    Ok(there == Some(length))
+/// Whether the attempt has this blob for certain: it has sent it, or it was
+/// given it. Then nothing is sent.
+async fn proved(
+    attempt: AttemptId,
+    digest: Digest,
+    transfers: &Transfers,
+) -> Result<bool, Stopped> {
+    let known = transfers.admissions.proved(attempt, digest);
+    let known = match known {
+        Some(known) => known,
+        None => {
+            let delivered = transfers.delivered.clone();
+            let noted = blocking(move || delivered.of(attempt)).await?;
+            transfers.admissions.delivered(attempt, noted);
+            transfers.admissions.proved(attempt, digest) == Some(true)
+        }
+    };
+    if known {
+        return Ok(true);
+    }
+    let specs = transfers.specs.clone();
+    let spec = blocking(move || specs.get(attempt.job)).await?;
+    Ok(spec.inputs.iter().any(|input| input.digest == digest))
 }
 
 async fn receive(
     stream: &mut Stream,
-    upload: Upload,
+    sink: Sink,
     length: u64,
     transfers: &Transfers,
-) -> Result<Upload, Stopped> {
-    let (from, want_nodes) = (upload.verified_chunks(), upload.wants_nodes());
+) -> Result<Sink, Stopped> {
+    let (from, want_nodes) = (sink.verified_chunks(), sink.wants_nodes());
     let have = BlobHave {
         chunks: from,
         want_nodes,
     };
     stream.send.send(have).await?;
-    let mut writer = Writer::Idle(upload);
+    let mut writer = Writer::Idle(sink);
     if want_nodes {
         let mut nodes = vec![0; usize_of(chunk_count(length) * 32)];
         fill(stream.receive.raw(), &mut nodes, transfers).await?;
         let nodes = nodes.as_chunks::<32>().0.to_vec();
         writer = writer
-            .run(move |upload| {
-                let mut upload = upload;
-                upload.nodes(nodes)?;
-                Ok((upload, Vec::new()))
+            .run(move |mut sink| {
+                sink.nodes(nodes)?;
+                Ok((sink, Vec::new()))
             })
             .await?;
     }
@@ -87,28 +120,28 @@ async fn receive(
         let (idle, buffer) = writer.idle().await?;
         spare = buffer;
         writer = Writer::Idle(idle)
-            .run(move |mut upload| {
-                upload.chunk(&chunk)?;
-                Ok((upload, chunk))
+            .run(move |mut sink| {
+                sink.chunk(&chunk)?;
+                Ok((sink, chunk))
             })
             .await?;
         stream.progressed(transfers).await?;
     }
-    let (upload, _) = writer.idle().await?;
-    Ok(upload)
+    let (sink, _) = writer.idle().await?;
+    Ok(sink)
 }
 
-/// An upload, or the thread that works on it and will give it back together
+/// A sink, or the thread that works on it and will give it back together
 /// with its buffer.
 enum Writer {
-    Idle(Upload),
-    Busy(JoinHandle<Result<(Upload, Vec<u8>), BlobError>>),
+    Idle(Sink),
+    Busy(JoinHandle<Result<(Sink, Vec<u8>), BlobError>>),
 }
 
 impl Writer {
-    async fn idle(self) -> Result<(Upload, Vec<u8>), BlobError> {
+    async fn idle(self) -> Result<(Sink, Vec<u8>), BlobError> {
         match self {
-            Self::Idle(upload) => Ok((upload, Vec::new())),
+            Self::Idle(sink) => Ok((sink, Vec::new())),
             Self::Busy(thread) => match thread.await {
                 Ok(done) => done,
                 Err(error) => std::panic::resume_unwind(Box::new(error.to_string())),
@@ -118,10 +151,10 @@ impl Writer {
 
     async fn run(
         self,
-        work: impl FnOnce(Upload) -> Result<(Upload, Vec<u8>), BlobError> + Send + 'static,
+        work: impl FnOnce(Sink) -> Result<(Sink, Vec<u8>), BlobError> + Send + 'static,
     ) -> Result<Self, BlobError> {
-        let (upload, _) = self.idle().await?;
-        let busy = tokio::task::spawn_blocking(move || work(upload));
+        let (sink, _) = self.idle().await?;
+        let busy = tokio::task::spawn_blocking(move || work(sink));
         Ok(Self::Busy(busy))
     }
 }

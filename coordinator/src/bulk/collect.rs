@@ -2,12 +2,10 @@
 //! names are durable. Owns reading the manifest; tells the farm once per
 //! expectation, and again after a new one: a repeat changes nothing there.
 
-use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
 use farmbell_farm::event::Event;
-use farmbell_farm::record::SealedRecord;
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::AttemptId;
 use farmbell_protocol::spec::{Manifest, Output};
@@ -36,8 +34,8 @@ pub(super) async fn tell(
     transfers: &Transfers,
 ) -> Result<(), DriverGone> {
     let collected = match collected {
-        Collected::ReadManifest(sealed) => match read(&sealed, &transfers.blobs).await {
-            Some((outputs, missing)) => transfers.admissions.manifest(attempt, outputs, missing),
+        Collected::ReadManifest(digest) => match read(digest, &transfers.blobs).await {
+            Some(outputs) => transfers.admissions.manifest(attempt, outputs),
             None => Collected::NotYet,
         },
         collected @ (Collected::NotYet | Collected::All(_)) => collected,
@@ -52,27 +50,11 @@ pub(super) async fn tell(
     }
 }
 
-/// The outputs that the manifest names, and which of them are not here yet;
-/// nothing while the manifest itself is not, or cannot be read.
-async fn read(sealed: &SealedRecord, blobs: &Blobs) -> Option<(Arc<[Output]>, HashSet<Digest>)> {
-    let (digest, blobs) = (sealed.manifest, blobs.clone());
-    let read = blocking(move || {
-        if blobs.contains(digest)?.is_none() {
-            return Ok(None);
-        }
-        let Some(manifest) = decode(&blobs, digest)? else {
-            return Ok(None);
-        };
-        let mut missing = HashSet::new();
-        for output in manifest.outputs.iter() {
-            if blobs.contains(output.digest)? != Some(output.length) {
-                missing.insert(output.digest);
-            }
-        }
-        Ok::<_, BlobError>(Some((manifest.outputs.into_vec().into(), missing)))
-    });
-    match read.await {
-        Ok(found) => found,
+/// The outputs that the manifest names, if it is one.
+async fn read(digest: Digest, blobs: &Blobs) -> Option<Arc<[Output]>> {
+    let blobs = blobs.clone();
+    match blocking(move || decode(&blobs, digest)).await {
+        Ok(manifest) => manifest.map(|manifest| manifest.outputs.into_vec().into()),
         Err(error) => {
             tracing::error!(%error, %digest, "a manifest cannot be read");
             None

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::{Transfers, blob, input, log};
 use crate::blobs::BlobError;
+use crate::disk::DiskError;
 use crate::driver::DriverGone;
 use crate::logs::LogError;
 use crate::session::FIRST_FRAME_TIME;
@@ -77,6 +78,12 @@ impl From<LogError> for Stopped {
             LogError::Cuts { .. } | LogError::Disk(_) => BulkRefusal::NoSpace,
         };
         Self::Refused(refusal, error.to_string())
+    }
+}
+
+impl From<DiskError> for Stopped {
+    fn from(error: DiskError) -> Self {
+        Self::Refused(BulkRefusal::NoSpace, error.to_string())
     }
 }
 

@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 
 use super::{Addresses, Depots, Doors};
 use crate::blobs::Blobs;
-use crate::bulk::Counters;
+use crate::bulk::{Counters, Delivered};
 use crate::driver::{self, FarmHandle, Guard, Parts};
 use crate::logs::Logs;
 use crate::specs::Specs;
@@ -64,6 +64,7 @@ impl World {
             Blobs::open(&path("blobs")).unwrap(),
             Logs::open(&path("logs")).unwrap(),
         );
+        let delivered = Delivered::open(&path("delivered")).unwrap();
         let identity = Identity::ephemeral().unwrap();
         let loopback = "127.0.0.1:0".parse().unwrap();
         let addresses = Addresses {
@@ -97,7 +98,12 @@ impl World {
             _driver: running,
             _directory: directory,
         };
-        let depots = Depots { specs, blobs, logs };
+        let depots = Depots {
+            specs,
+            blobs,
+            logs,
+            delivered,
+        };
         world._serving.spawn(async move {
             let stop = async { stopped.await.unwrap_or(()) };
             doors.open(farm, depots, stop).await.unwrap();
@@ -217,10 +223,7 @@ impl Agent {
     }
 
     /// Proves the builder clean, takes the first offer and starts it.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "two kinds have an answer; every other is only looked at"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the story has no other")]
     async fn running(&mut self) -> AttemptId {
         loop {
             match self.receive.expect_next().await.unwrap() {
@@ -249,10 +252,8 @@ impl Agent {
                     self.send.flush().await.unwrap();
                     return attempt;
                 }
-                other => assert!(
-                    !matches!(other, CoordinatorFrame::Abort(_)),
-                    "unexpected {other:?}"
-                ),
+                CoordinatorFrame::Ack(_) | CoordinatorFrame::BuilderAck(_) => {}
+                other => panic!("unexpected {other:?}"),
             }
         }
     }

@@ -154,6 +154,27 @@ async fn a_corrupt_chunk_is_refused_and_nothing_of_it_is_kept() {
 }
 
 #[tokio::test]
+async fn a_blob_is_sent_once_by_each_who_wants_it_counted() {
+    let world = World::start().await;
+    let (bytes, list) = content(2);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    let whole = list.length() + 32 * list.nodes().len() as u64;
+    for (named, wanted) in [("first", whole), ("second", 2 * whole)] {
+        let (mut agent, _) = Agent::linked(&world, named).await;
+        world.submit().await;
+        let attempt = agent.running().await;
+        let (bulk, _link) = client(&world, &agent);
+        for _ in 0..2 {
+            let path = file.path().to_owned();
+            bulk.send_blob(attempt, path, list.clone()).await.unwrap();
+        }
+        let received = world.counters.blob_bytes.load(Relaxed);
+        assert_eq!(received, wanted, "after the {named} agent");
+    }
+}
+
+#[tokio::test]
 async fn a_log_arrives_whole_with_its_cuts_in_their_places() {
     let world = World::start().await;
     let (mut agent, _) = Agent::linked(&world, "agent").await;
