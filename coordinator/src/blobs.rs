@@ -99,14 +99,21 @@ impl Blobs {
         }
         staging::sweep(&directory.join(staging::DIRECTORY))?;
         sync_file_system(directory)?;
-        Ok(Self {
+        Ok(Self::beside(directory))
+    }
+
+    /// To read beside the process that has opened the directory: nothing is
+    /// made or swept.
+    #[must_use]
+    pub fn beside(directory: &Path) -> Self {
+        Self {
             shared: Arc::new(Shared {
                 directory: directory.to_owned(),
                 flushes: Semaphore::new(FLUSHES),
                 staged: Mutex::default(),
                 next_private: AtomicU64::new(0),
             }),
-        })
+        }
     }
 
     /// The length of a stored blob, if there is one.

@@ -7,8 +7,10 @@
 //! [`logs`], never through the farm.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod blobs;
 pub mod bulk;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod disk;

@@ -71,10 +71,16 @@ impl Logs {
     pub fn open(directory: &Path) -> Result<Self, LogError> {
         fs::create_dir_all(directory).map_err(DiskError::at(directory))?;
         sync_file_system(directory)?;
-        Ok(Self {
+        Ok(Self::beside(directory))
+    }
+
+    /// To read beside the process that has opened the directory.
+    #[must_use]
+    pub fn beside(directory: &Path) -> Self {
+        Self {
             directory: directory.into(),
             open: Arc::default(),
-        })
+        }
     }
 
     /// Appends what is new of these bytes; a repeat changes nothing. Returns

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::check::Depth;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::statedir::StateDir;
-use crate::{failpoint, init, serve};
+use crate::{backup, check, failpoint, init, serve};
 
 #[derive(Parser)]
 #[command(
@@ -42,6 +43,43 @@ enum Command {
         farmbell-coordinator serve --config ./coordinator.toml\n\
         The log's detail: FARMBELL_LOG=debug (error, warn, info, debug, trace).")]
     Serve(Place),
+    /// Copy the store, the blobs, the logs and the key into a new directory
+    ///
+    /// May run while the coordinator serves: what it had committed when the
+    /// backup began is in it, with all the files that this speaks of.
+    #[command(after_help = "Example:\n  farmbell-coordinator backup /backup/farm-monday")]
+    Backup {
+        /// A directory that is not there yet
+        to: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make a state directory from a backup
+    ///
+    /// Agents that went on since know more than the backup. The coordinator
+    /// notices, assigns nothing and abandons nothing until you accept with
+    /// `farmbell restore accept`.
+    #[command(after_help = "Example, on the stopped coordinator's host:\n  \
+        mv /var/lib/farmbell /var/lib/farmbell.old\n  \
+        farmbell-coordinator restore /backup/farm-monday")]
+    Restore {
+        /// What `backup` made
+        from: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Look whether everything the store speaks of is there and whole
+    ///
+    /// Only reads; may run while the coordinator serves. Exit code 1 if
+    /// anything is wrong.
+    #[command(after_help = "Example:\n  farmbell-coordinator check --bytes")]
+    Check {
+        /// Read and hash every blob as well
+        #[arg(long)]
+        bytes: bool,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 /// Which coordinator.
@@ -80,15 +118,22 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     failpoint::arm_from_environment()?;
     match command {
-        Command::Init(place) => {
-            let config = place.config()?;
-            init::run(&StateDir::at(config.state))
-        }
+        Command::Init(place) => init::run(&place.state()?),
         Command::Serve(place) => serve::run(place.config()?),
+        Command::Backup { to, place } => backup::backup(&place.state()?, &to),
+        Command::Restore { from, place } => backup::restore(&from, &place.state()?),
+        Command::Check { bytes, place } => {
+            let depth = if bytes { Depth::Bytes } else { Depth::Lengths };
+            check::run(&place.state()?, depth)
+        }
     }
 }
 
 impl Place {
+    fn state(self) -> Result<StateDir, ConfigError> {
+        Ok(StateDir::at(self.config()?.state))
+    }
+
     fn config(self) -> Result<Config, ConfigError> {
         let config = Config::read(self.config.as_deref())?;
         Ok(match self.state {

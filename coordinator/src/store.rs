@@ -12,7 +12,7 @@ mod sqlite;
 
 pub use queries::{JobFilter, JobStanding, Queries, QueryError};
 pub use schema::CURRENT as SCHEMA;
-pub use sqlite::{Sqlite, SqliteReader};
+pub use sqlite::{Audit, Sqlite, SqliteReader};
 
 use farmbell_farm::record::{Change, Snapshot};
 

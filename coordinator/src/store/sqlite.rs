@@ -2,6 +2,7 @@
 //! Owns the connection that writes; there is one, on one thread. Reads for
 //! people go by [`reader`] on connections of their own.
 
+mod audit;
 mod load;
 mod newest;
 mod reader;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use farmbell_farm::record::{Change, Snapshot};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+pub use audit::Audit;
 pub use reader::SqliteReader;
 
 use super::{CommitError, Store, StoreError, schema};
@@ -62,7 +64,7 @@ impl Sqlite {
     /// Reads beside this writer.
     #[must_use]
     pub fn reader(&self) -> SqliteReader {
-        SqliteReader::new(&self.path)
+        SqliteReader::of(&self.path)
     }
 
     fn try_commit(&mut self, changes: &[Change]) -> rusqlite::Result<()> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use farmbell_farm::record::{AttemptRecord, JobRecord, LedgerEntry, SubmissionRecord};
 use farmbell_protocol::id::{AttemptId, IdPrefix, JobId, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, params};
 use serde::de::DeserializeOwned;
 
@@ -27,14 +28,33 @@ pub struct SqliteReader {
 }
 
 impl SqliteReader {
-    pub(super) fn new(path: &Path) -> Self {
+    /// Reads of a file that another process may be writing.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             idle: Mutex::default(),
         }
     }
 
-    fn with<T>(
+    /// A copy of the store at one moment; commits go on meanwhile. Durable when
+    /// this returns. Blocks.
+    ///
+    /// # Errors
+    /// If either file fails.
+    pub fn copy_to(&self, path: &Path) -> Result<(), QueryError> {
+        self.with(|from| {
+            let mut to = Connection::open(path)?;
+            // Everything in one step: a copy in pieces would begin anew at
+            // every commit in between.
+            let all_pages = -1;
+            Backup::new(from, &mut to)?.step(all_pages)?;
+            to.pragma_update(None, "synchronous", "FULL")?;
+            to.close().map_err(|(_, error)| error)
+        })
+    }
+
+    pub(super) fn with<T>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, QueryError> {
