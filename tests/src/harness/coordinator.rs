@@ -23,6 +23,7 @@ pub struct Coordinator {
     directory: PathBuf,
     binaries: Binaries,
     environment: Vec<(String, String)>,
+    settings: String,
 }
 
 impl Coordinator {
@@ -38,8 +39,10 @@ impl Coordinator {
             directory: directory.to_owned(),
             binaries: binaries.clone(),
             environment: plan.environment.clone(),
+            settings: plan.settings.clone(),
         };
-        coordinator.write_configuration(&plan.settings);
+        let any = "127.0.0.1:0".to_owned();
+        coordinator.write_configuration([any.clone(), any.clone(), any]);
         Said::by(coordinator.program("init")).succeeds();
         coordinator.restart();
         coordinator
@@ -55,6 +58,7 @@ impl Coordinator {
         let mut serve = self.program("serve");
         serve.envs(variables.iter().copied());
         self.daemon.start(serve);
+        self.keep_addresses();
     }
 
     /// As [`restart_with`](Self::restart_with); false when it dies at its start.
@@ -124,10 +128,17 @@ impl Coordinator {
         self.directory.join("coordinator.toml")
     }
 
-    fn write_configuration(&self, settings: &str) {
+    /// The next life listens where this one does: agents know no other place.
+    fn keep_addresses(&self) {
+        let kept = ["control", "bulk", "http"].map(|name| self.address(name).to_string());
+        self.write_configuration(kept);
+    }
+
+    fn write_configuration(&self, [control, bulk, http]: [String; 3]) {
         let text = format!(
-            "state = {:?}\ncontrol = \"127.0.0.1:0\"\nbulk = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n{settings}",
-            self.state()
+            "state = {:?}\ncontrol = {control:?}\nbulk = {bulk:?}\nhttp = {http:?}\n{}",
+            self.state(),
+            self.settings,
         );
         std::fs::write(self.configuration(), text).expect("a configuration can be written");
     }
