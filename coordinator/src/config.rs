@@ -277,6 +277,7 @@ impl Policy {
             upload_after: positive("policy.upload_after", self.upload_after)?,
             accept_after: positive("policy.accept_after", self.accept_after)?,
             attempts_max: self.attempts_max,
+            ..Settings::default()
         })
     }
 }

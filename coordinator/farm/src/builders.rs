@@ -105,6 +105,7 @@ impl Farm {
         if let Some(agent) = self.agents.get_mut(&agent) {
             agent.builders.insert(record.name.clone(), id);
         }
+        self.builder_names.insert(record.name.clone(), id);
         self.builders.insert(
             id,
             Builder {
@@ -211,6 +212,7 @@ impl Farm {
         let Some(builder) = self.builders.remove(&id) else {
             return;
         };
+        self.builder_names.remove(&builder.record.name);
         self.queue.unset_free(id);
         self.queue.classes.release_profile(builder.profile);
         for deadline in [

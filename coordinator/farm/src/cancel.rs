@@ -2,7 +2,7 @@
 //! the agent answers or its deadline passes, and is said again at each Welcome.
 //!
 //! One outcome per race: from the moment a wish is durable, the generation's
-//! verdict is cancelled, whatever the attempt comes to.
+//! verdict is cancelled (or superseded), whatever the attempt comes to.
 
 use farmbell_protocol::bounded::{Reason, Text};
 use farmbell_protocol::coordinator_to_agent::{Abort, CoordinatorFrame};
@@ -20,20 +20,37 @@ impl Farm {
     pub(crate) fn cancel(
         &mut self,
         by: &Text<128>,
-        job_id: JobId,
-        why: Text<256>,
+        job: JobId,
+        why: &Text<256>,
     ) -> Result<Reply, Refused> {
+        if !self.jobs.contains_key(&job) {
+            return Err(self.no_such_job(job, "cancelled"));
+        }
+        self.wish(by, job, why, false);
+        Ok(Reply::Done)
+    }
+
+    /// Wishes a job's end; says whether nobody had before.
+    pub(crate) fn wish(
+        &mut self,
+        by: &Text<128>,
+        job_id: JobId,
+        why: &Text<256>,
+        superseded: bool,
+    ) -> bool {
+        let deadline = self.clock.now() + self.settings.cancel_after;
+        let wished = self.clock.wall();
         let Some(job) = self.jobs.get_mut(&job_id) else {
-            return Err(self.no_such_job(job_id, "cancelled"));
+            return false;
         };
         if job.cancel().is_some() {
-            return Ok(Reply::Done);
+            return false;
         }
-        let deadline = self.clock.now() + self.settings.cancel_after;
         job.rare_mut().cancel = Some(CancelWish {
             by: by.clone(),
             why: why.clone(),
-            wished: self.clock.wall(),
+            wished,
+            superseded,
             deadline,
         });
         let live = job.live().map(|live| (live.id, live.agent, live.stage));
@@ -41,8 +58,8 @@ impl Farm {
         let about = About::job(job_id).by(by);
         self.note(LedgerKind::JobCancelWished, about, why.as_str());
         let Some((attempt, agent, stage)) = live else {
-            self.finish(job_id, Verdict::Cancelled, None, "while it waited");
-            return Ok(Reply::Done);
+            self.finish_as_wished(job_id, "while it waited");
+            return true;
         };
         if !self.planted.is(Mutation::CancelForgotten) {
             self.deadlines.arm(Deadline::Cancel(job_id), deadline);
@@ -52,7 +69,22 @@ impl Farm {
             self.send(agent, CoordinatorFrame::Abort(Abort { attempt, why }));
         }
         self.settle(job_id);
-        Ok(Reply::Done)
+        true
+    }
+
+    /// The verdict that the wish leads to.
+    pub(crate) fn finish_as_wished(&mut self, job_id: JobId, why: &str) {
+        let superseded = self
+            .jobs
+            .get(&job_id)
+            .and_then(|job| job.cancel())
+            .is_some_and(|wish| wish.superseded);
+        let verdict = if superseded {
+            Verdict::Superseded
+        } else {
+            Verdict::Cancelled
+        };
+        self.finish(job_id, verdict, None, why);
     }
 
     /// The agent did not answer in time: the farm stops waiting, and what may
@@ -66,7 +98,7 @@ impl Farm {
             self.settings.cancel_after.as_secs()
         );
         self.abandon(attempt.agent, attempt.id, &why);
-        self.finish(job_id, Verdict::Cancelled, None, &why);
+        self.finish_as_wished(job_id, &why);
     }
 
     /// Why nothing can be done to a job that is not unfinished.

@@ -78,6 +78,13 @@ pub enum Reply {
     Token(TokenRecord),
     Agents(Vec<(AgentRecord, bool)>),
     Builder(Box<BuilderRecord>),
+    /// A bulk operation: how many jobs it has changed so far. What is left
+    /// goes on; the ledger tells its end.
+    Bulk {
+        operation: u64,
+        changed: u64,
+        finished: bool,
+    },
     Done,
     Refused(Refused),
 }
@@ -112,7 +119,25 @@ pub struct Explanation {
     pub architecture: Name,
     /// One sentence with the numbers.
     pub summary: String,
+    /// What holds the job back whatever the builders do.
+    pub held: Option<Hold>,
     pub builders: Vec<(BuilderId, Name, Vec<Why>)>,
+}
+
+/// Why a waiting job would not start even if a builder were free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Suspended,
+    /// Its score is below the brake.
+    Brake {
+        priority: i32,
+        least: i32,
+    },
+    /// Its owner has as many attempts as it may.
+    OwnerLimit {
+        running: u64,
+        most: u64,
+    },
 }
 
 /// One reason why a builder does not take a job now: a closed set.

@@ -10,6 +10,7 @@ use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, KeyHash, Submi
 use farmbell_protocol::spec::{JobSpec, Output};
 
 use crate::record::{Envelope, JobRecord, OperatorMode};
+pub use crate::record::{Filter, JobAct};
 
 /// One connection of the listener's, live in this process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +100,26 @@ pub enum Command {
         job: JobId,
         why: Text<256>,
     },
+    /// Something is done to one unfinished job.
+    Job {
+        job: JobId,
+        act: JobAct,
+        why: Text<256>,
+    },
+    /// The same to every unfinished job that the filter matches, in steps; it
+    /// survives a restart.
+    Bulk {
+        filter: Filter,
+        act: JobAct,
+        why: Text<256>,
+    },
+    /// Jobs below this score do not start, everywhere or for one architecture;
+    /// none lifts it.
+    Brake {
+        architecture: Option<Name>,
+        least: Option<i32>,
+        why: Text<256>,
+    },
     /// A new generation of a finished job. The core knows unfinished jobs
     /// only, so whoever asks brings the record from the store; a stale one is
     /// refused.
@@ -152,6 +173,10 @@ pub struct Submit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuilderAct {
     Set(OperatorMode),
+    /// As `Set(Draining)`; after this time its attempt is taken from it.
+    Drain {
+        within_ms: u64,
+    },
     /// Reset it although nothing asks for it.
     Reset,
     /// Forget it; with `abandon` even while it holds an attempt.

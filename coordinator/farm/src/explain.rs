@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use farmbell_protocol::id::{BuilderId, JobId};
 use farmbell_protocol::spec::JobSpec;
 
-use crate::effect::{Explanation, Refused, RefusedCode, Reply, Why};
+use crate::effect::{Explanation, Hold, Refused, RefusedCode, Reply, Why};
 use crate::farm::Farm;
+use crate::jobs::Job;
 use crate::placement::{misfits, needs_of};
 use crate::record::Needs;
 
@@ -28,8 +29,9 @@ impl Farm {
         let explanation = job.is_waiting().then(|| {
             let avoids: Vec<BuilderId> = job.avoids().iter().map(|avoid| avoid.builder).collect();
             let mut explanation = self.explanation(job.needs(&self.queue), &avoids);
-            if job.suspended {
-                explanation.summary = "suspended: it waits until it is resumed".to_owned();
+            explanation.held = self.hold_of(job);
+            if let Some(hold) = &explanation.held {
+                explanation.summary = format!("{hold}; {}", explanation.summary);
             }
             explanation
         });
@@ -37,6 +39,24 @@ impl Farm {
             job: Box::new(job.record(id, &self.queue, job.stored_state())),
             explanation,
         })
+    }
+
+    /// What holds a waiting job back whatever the builders do.
+    fn hold_of(&self, job: &Job) -> Option<Hold> {
+        let least = self.least_score(&job.needs(&self.queue).architecture);
+        if job.suspended {
+            Some(Hold::Suspended)
+        } else if let Some(least) = least.filter(|_| job.braked) {
+            Some(Hold::Brake {
+                priority: job.priority,
+                least,
+            })
+        } else {
+            self.queue
+                .owners
+                .at_limit(job.owner)
+                .map(|(running, most)| Hold::OwnerLimit { running, most })
+        }
     }
 
     /// Whether any known builder, in whatever state, could take such a job.
@@ -86,6 +106,7 @@ impl Farm {
         Explanation {
             architecture: needs.architecture.clone(),
             summary: summary(&builders),
+            held: None,
             builders,
         }
     }
@@ -190,6 +211,23 @@ pub fn words(why: &Why) -> String {
         Why::FarmSuspect => "held back until the restore is accepted",
     };
     text.to_owned()
+}
+
+impl std::fmt::Display for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Suspended => f.write_str("suspended until it is resumed"),
+            Self::Brake { priority, least } => {
+                write!(f, "its score {priority} is below the brake at {least}")
+            }
+            Self::OwnerLimit { running, most } => {
+                write!(
+                    f,
+                    "its owner has {running} of at most {most} attempts under way"
+                )
+            }
+        }
+    }
 }
 
 impl RefusedCode {

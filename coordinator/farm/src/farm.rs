@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use farmbell_protocol::bounded::Text;
+use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::id::{AgentId, BuilderId, Epoch, JobId, KeyHash, SubmissionId};
 use farmbell_protocol::time::{Now, Time};
 use rand_chacha::ChaCha12Rng;
@@ -41,6 +41,7 @@ pub struct Farm {
     pub(crate) decided: Decided,
     pub(crate) queue: Queue,
     pub(crate) builders: BTreeMap<BuilderId, Builder>,
+    pub(crate) builder_names: BTreeMap<Name, BuilderId>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
     pub(crate) keys: BTreeMap<KeyHash, AgentId>,
     pub(crate) conns: BTreeMap<ConnId, AgentId>,
@@ -76,7 +77,7 @@ impl Farm {
     /// When [`Event::Wake`] is due, if ever, on the driver's clock.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        if !self.unmatched.is_empty() {
+        if !self.unmatched.is_empty() || !self.meta.bulk.is_empty() {
             return Some(self.clock.on_driver(self.clock.now()));
         }
         let next = self.deadlines.next()?;
@@ -131,7 +132,14 @@ impl Farm {
         let reply = match command {
             Command::Submit(submit) => self.submit(by, submit),
             Command::DryRun { jobs } => Ok(self.dry_run(&jobs)),
-            Command::Cancel { job, why } => self.cancel(by, job, why),
+            Command::Cancel { job, why } => self.cancel(by, job, &why),
+            Command::Job { job, act, why } => self.act_on_job(by, job, act, &why),
+            Command::Bulk { filter, act, why } => self.begin_bulk(by, filter, act, &why),
+            Command::Brake {
+                architecture,
+                least,
+                why,
+            } => self.brake(by, architecture, least, &why),
             Command::Retry { job } => self.retry(by, &job),
             Command::Explain { job } => self.explain(job),
             Command::Overview => Ok(self.overview()),
@@ -156,6 +164,7 @@ impl Farm {
     }
 
     fn wake(&mut self) {
+        self.step_all_bulk();
         for _ in 0..BULK_STEP {
             let Some(deadline) = self.deadlines.pop_due(self.clock.now()) else {
                 return;

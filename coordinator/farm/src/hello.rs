@@ -91,19 +91,17 @@ impl Farm {
     }
 
     fn names_free(&self, id: AgentId, builders: &[HelloBuilder]) -> Result<(), String> {
-        let own = self.agents.get(&id).map(|agent| &agent.builders);
         for builder in builders {
-            if own.is_some_and(|own| own.contains_key(&builder.name)) {
-                continue;
-            }
-            let other = self
-                .agents
-                .values()
-                .find(|agent| agent.builders.contains_key(&builder.name));
-            if let Some(other) = other {
+            let known = self.builder_names.get(&builder.name);
+            let owner = known
+                .and_then(|known| self.builders.get(known))
+                .map(|known| known.record.agent);
+            if let Some(other) = owner
+                && other != id
+            {
                 return Err(format!(
-                    "agent '{}' already has a builder '{}': name this one otherwise in agent.toml",
-                    other.record.name, builder.name
+                    "agent {other} already has a builder '{}': name this one otherwise in agent.toml",
+                    builder.name
                 ));
             }
         }

@@ -107,11 +107,9 @@ impl Farm {
 
     fn check_waiting(&self, id: JobId, job: &Job) -> Result<(), Breach> {
         let queued = self.queue.contains(id, job.owner, job.class, job.rank());
-        holds("I9", queued != job.suspended, || {
-            format!(
-                "job {id} waits, suspended: {}, queued: {queued}",
-                job.suspended
-            )
+        let held = job.suspended || job.braked;
+        holds("I9", queued != held, || {
+            format!("job {id} waits, held back: {held}, queued: {queued}")
         })?;
         holds("I9", job.cancel().is_none(), || {
             format!("job {id} waits although it was cancelled")
@@ -127,6 +125,9 @@ impl Farm {
                 "job {id} is at attempt {}, its live one is {}",
                 job.number, live.id
             )
+        })?;
+        holds("I1", live.id.number >= job.ran, || {
+            format!("{} is live although attempt {} has run", live.id, job.ran)
         })?;
         let queued = self.queue.contains(id, job.owner, job.class, job.rank());
         holds("I1", !queued, || {

@@ -35,12 +35,16 @@ pub(crate) struct Job {
     pub(crate) priority: i32,
     pub(crate) generation: u16,
     pub(crate) number: u16,
+    /// The newest attempt of this generation that is known to have run.
+    pub(crate) ran: u16,
     pub(crate) refunded: u16,
     pub(crate) strikes: u16,
     pub(crate) attempts_max: u8,
     pub(crate) private: bool,
     pub(crate) priority_frozen: bool,
     pub(crate) suspended: bool,
+    /// Its score is below the brake.
+    pub(crate) braked: bool,
     /// What few jobs have.
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) state: State,

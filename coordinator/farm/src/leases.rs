@@ -11,6 +11,7 @@ use farmbell_protocol::bounded::Reason;
 use farmbell_protocol::coordinator_to_agent::{Abandon, CoordinatorFrame};
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq};
 use farmbell_protocol::outcome::Usage;
+use farmbell_protocol::time::Wall;
 
 use crate::deadlines::Deadline;
 use crate::effect::Effect;
@@ -94,6 +95,7 @@ impl Farm {
         };
         self.queue.remove(job_id, job.owner, job.class, job.rank());
         self.queue.owners.charge(job.owner, ASSIGNMENT_COST_SECONDS);
+        self.queue.owners.starts(job.owner);
         job.state = State::Live(Box::new(AttemptRecord {
             id: attempt,
             builder: builder_id,
@@ -159,6 +161,13 @@ impl Farm {
         };
         attempt.end = Some(end);
         attempt.upload_deadline = None;
+        let owner = job.owner;
+        let used = held_seconds(&attempt, since);
+        self.queue
+            .owners
+            .charge(owner, used.saturating_sub(ASSIGNMENT_COST_SECONDS));
+        let unlimited = self.queue.owners.ends(owner);
+        self.step.wanting.extend(unlimited);
         for deadline in [
             Deadline::Accept(job_id),
             Deadline::Cancel(job_id),
@@ -300,6 +309,8 @@ impl Farm {
         let (id, builder, agent, stage) =
             (attempt.id, attempt.builder, attempt.agent, attempt.stage);
         job.state = State::Live(Box::new(attempt));
+        self.queue.owners.starts(job.owner);
+        self.queue.owners.charge(job.owner, ASSIGNMENT_COST_SECONDS);
         // A wish that was made while another attempt was live stands on.
         if let Some(deadline) = job.cancel().map(|wish| wish.deadline) {
             self.deadlines.arm(Deadline::Cancel(job_id), deadline);
@@ -326,4 +337,12 @@ impl Farm {
 }
 
 /// What an assignment costs its owner before anybody knows how long it takes.
-const ASSIGNMENT_COST_SECONDS: u64 = 60;
+const ASSIGNMENT_COST_SECONDS: i64 = 60;
+
+/// How long an attempt had its builder. Wall time will do: it only sets what
+/// the owner pays.
+fn held_seconds(attempt: &AttemptRecord, now: Wall) -> i64 {
+    let until = attempt.ended.unwrap_or(now);
+    let millis = until.0.saturating_sub(attempt.assigned.0);
+    i64::try_from(millis / 1000).unwrap_or(i64::MAX)
+}

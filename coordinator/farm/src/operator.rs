@@ -1,6 +1,8 @@
 //! What operators do to builders and agents. Owns what each act means for work
 //! that is under way. Every act is in the ledger with who and why.
 
+use std::time::Duration;
+
 use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::{AgentId, BuilderId, Epoch, JobId};
 use farmbell_protocol::version::CloseCode;
@@ -30,6 +32,10 @@ impl Farm {
         }
         match act {
             BuilderAct::Set(mode) => self.set_mode(by, id, mode, why),
+            BuilderAct::Drain { within_ms } => {
+                self.set_mode(by, id, OperatorMode::Draining, why);
+                self.drain_within(id, Duration::from_millis(within_ms));
+            }
             BuilderAct::Reset => self.reset_by_hand(by, id, why)?,
             BuilderAct::Remove { abandon } => return self.remove_builder(by, id, abandon, why),
         }
@@ -315,6 +321,14 @@ impl Farm {
             }
         }
         Ok(Reply::Done)
+    }
+
+    fn drain_within(&mut self, id: BuilderId, within: Duration) {
+        let at = self.clock.now() + within;
+        if let Some(builder) = self.builders.get_mut(&id) {
+            builder.record.drain_deadline = Some(at);
+            self.deadlines.arm(Deadline::Drain(id), at);
+        }
     }
 
     /// A draining builder's time is over.

@@ -16,11 +16,13 @@ mod owners;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use farmbell_protocol::bounded::Name;
 use farmbell_protocol::id::{BuilderId, JobId};
 use farmbell_protocol::time::Time;
 
 use crate::placement::Profile;
 use crate::record::Needs;
+use crate::settings::Share;
 
 pub(crate) use classes::{ClassId, ProfileId};
 pub(crate) use owners::OwnerId;
@@ -55,6 +57,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    pub(crate) fn with_shares(shares: BTreeMap<Name, Share>) -> Self {
+        Self {
+            owners: Owners::with_shares(shares),
+            ..Self::default()
+        }
+    }
+
     /// How many jobs wait to be started.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting

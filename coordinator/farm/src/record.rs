@@ -71,6 +71,58 @@ pub struct Meta {
     /// Since when starts have followed each other too quickly for deadlines
     /// to be given grace again and again.
     pub grace_from: Time,
+    /// Bulk operations under way.
+    pub bulk: List<BulkRecord, 16>,
+    pub brakes: List<BrakeRecord, 64>,
+}
+
+/// Something done to many jobs, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkRecord {
+    /// The number of the ledger entry that tells of its beginning.
+    pub id: u64,
+    pub filter: Filter,
+    pub act: JobAct,
+    pub by: Text<128>,
+    pub why: Text<256>,
+    /// Jobs up to here are done; those submitted after `last` are not meant.
+    pub cursor: JobId,
+    pub last: JobId,
+    pub changed: u64,
+}
+
+/// Which unfinished jobs are meant: those that match all that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    pub owner: Option<Name>,
+    pub submission: Option<SubmissionId>,
+    pub architecture: Option<Name>,
+    pub name: Option<Text<128>>,
+    /// Only those that wait.
+    pub waiting: bool,
+}
+
+/// What is done to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobAct {
+    Cancel,
+    /// Something newer makes it pointless: as cancel, with another verdict.
+    Supersede,
+    /// It does not start until it is resumed.
+    Suspend,
+    Resume,
+    /// Its score, frozen from now on.
+    SetPriority(i32),
+    /// The farm's own: see whether a brake holds it now.
+    Reconsider,
+}
+
+/// The least score that starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeRecord {
+    /// None: every architecture.
+    pub architecture: Option<Name>,
+    pub least: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +206,8 @@ pub struct CancelWish {
     pub by: Text<128>,
     pub why: Text<256>,
     pub wished: Wall,
+    /// The verdict it leads to.
+    pub superseded: bool,
     /// When the farm stops waiting for the agent.
     pub deadline: Time,
 }
@@ -436,6 +490,13 @@ ledger_kinds! {
     RestoreSuspected "restore.suspected"
     RestoreAccepted "restore.accepted"
     EventParked "event.parked"
+    JobSuspended "job.suspended"
+    JobResumed "job.resumed"
+    JobPriority "job.priority"
+    BulkBegun "bulk.begun"
+    BulkEnded "bulk.ended"
+    QueueBrake "queue.brake"
+    Blamed "blame.judged"
 }
 
 /// Everything a store holds that the farm needs to go on.

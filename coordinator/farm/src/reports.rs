@@ -21,6 +21,7 @@ use crate::event::ConnId;
 use crate::farm::Farm;
 use crate::leases::Loss;
 use crate::ledger::About;
+use crate::mutation::Mutation;
 use crate::record::{AttemptEnd, AttemptRecord, Change, LedgerKind, SealedRecord, Stage};
 
 /// Progress of an upload is written down when it moved the deadline by this
@@ -140,7 +141,7 @@ impl Farm {
     ) {
         let live = self
             .live_attempt(attempt)
-            .filter(|live| live.agent == agent)
+            .filter(|live| live.agent == agent || self.planted.is(Mutation::FenceByJobOnly))
             .map(|live| (live.acked, live.stage));
         let Some((acked, stage)) = live else {
             return self.answer_stale(agent, attempt, seq);
@@ -246,11 +247,12 @@ impl Farm {
             return;
         };
         if let Some(rare) = &mut job.rare
-            && !self.planted.is(crate::mutation::Mutation::AdoptTooLate)
+            && !self.planted.is(Mutation::AdoptTooLate)
         {
             // From here on whatever comes back is superseded.
             rare.lost.clear();
         }
+        job.ran = job.ran.max(report.attempt.number);
         let Some(live) = job.live_mut() else {
             return;
         };

@@ -41,6 +41,7 @@ impl Farm {
         let stored = snapshot.meta.unwrap_or_default();
         let clock = Clock::resume(stored.clock, now);
         let meta = next_life(stored, rng.next_u64());
+        let shares = settings.shares.clone();
         let mut farm = Self {
             settings,
             clock,
@@ -48,8 +49,9 @@ impl Farm {
             meta,
             jobs: BTreeMap::new(),
             decided: Decided::default(),
-            queue: Queue::default(),
+            queue: Queue::with_shares(shares),
             builders: BTreeMap::new(),
+            builder_names: BTreeMap::new(),
             agents: BTreeMap::new(),
             keys: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -148,7 +150,9 @@ impl Farm {
         match stored.state {
             JobState::Waiting { since } => {
                 job.state = State::Waiting { since };
-                if !job.suspended {
+                let least = self.least_score(&stored.needs.architecture);
+                job.braked = least.is_some_and(|least| job.priority < least);
+                if !job.suspended && !job.braked {
                     self.queue.push(id, job.owner, job.class, job.rank());
                 }
             }
@@ -161,6 +165,7 @@ impl Farm {
                 {
                     builder.uploads.insert(id);
                 }
+                self.queue.owners.starts(job.owner);
                 job.state = State::Live(attempt);
             }
             JobState::Done(_) => return self.queue.classes.release(job.class),

@@ -1,7 +1,10 @@
 //! What an operator may set about the farm's policy. Owns the defaults and
 //! their reasons; fixed for the life of a process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use farmbell_protocol::bounded::Name;
 
 /// Policies and limits.
 #[derive(Clone, Debug)]
@@ -21,6 +24,23 @@ pub struct Settings {
     pub accept_after: Duration,
     /// Attempts of a generation where the job says nothing.
     pub attempts_max: u8,
+    /// Owners whose share of the farm is not everybody's.
+    pub shares: BTreeMap<Name, Share>,
+}
+
+/// An owner's part of the farm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Against the others' weights; 0 and 1 are the usual share.
+    pub weight: u32,
+    /// Attempts under way at most; none: as many as there are builders.
+    pub running_max: Option<u32>,
+}
+
+impl Share {
+    pub(crate) fn weight(self) -> u64 {
+        u64::from(self.weight.max(1))
+    }
 }
 
 /// Sizes that the farm refuses to exceed.
@@ -44,6 +64,7 @@ impl Default for Settings {
             upload_after: Duration::from_secs(10 * 60),
             accept_after: Duration::from_secs(2 * 60),
             attempts_max: 3,
+            shares: BTreeMap::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod loss;
 mod operators;
 mod resets;
 mod restores;
+mod scheduling;
 mod sessions;
 mod submits;
 mod tokens;

@@ -126,6 +126,7 @@ impl Farm {
             priority: spec.priority,
             generation: 1,
             number: 0,
+            ran: 0,
             refunded: 0,
             strikes: 0,
             attempts_max: match spec.retries {
@@ -135,6 +136,7 @@ impl Farm {
             private: spec.private,
             priority_frozen: false,
             suspended: false,
+            braked: false,
             rare: None,
             state: State::Waiting { since: wall },
         };
@@ -179,9 +181,11 @@ impl Farm {
         let job = Job {
             generation,
             number: 0,
+            ran: 0,
             refunded: 0,
             strikes: 0,
             suspended: false,
+            braked: false,
             rare: None,
             submitted: self.clock.now(),
             state: State::Waiting { since: wall },
@@ -212,12 +216,14 @@ impl Farm {
             priority: stored.priority,
             generation: stored.generation,
             number: stored.attempt_number,
+            ran: 0,
             refunded: stored.refunded,
             strikes: stored.strikes,
             attempts_max: stored.attempts_max,
             private: stored.private,
             priority_frozen: stored.priority_frozen,
             suspended: stored.suspended,
+            braked: false,
             rare: None,
             state: State::Waiting {
                 since: stored.submitted_wall,

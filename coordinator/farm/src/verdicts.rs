@@ -21,6 +21,8 @@ use crate::record::{
 /// What an attempt's outcome asks for.
 enum Finding {
     Verdict(Verdict),
+    /// Somebody wished its end before.
+    Wished,
     /// Not a result of the job: it waits again.
     Return(String),
 }
@@ -37,14 +39,14 @@ impl Farm {
         }
         let (attempt, agent) = (live.id, live.agent);
         let finding = match &live.outcome {
-            _ if job.cancel().is_some() => Finding::Verdict(Verdict::Cancelled),
+            _ if job.cancel().is_some() => Finding::Wished,
             Some(outcome) => finding(outcome),
             None => Finding::Return("it sealed outputs without an end".to_owned()),
         };
         match finding {
-            Finding::Verdict(Verdict::Cancelled) => {
+            Finding::Wished => {
                 self.end_attempt(job_id, AttemptEnd::Cancelled);
-                self.finish(job_id, Verdict::Cancelled, None, "as wished");
+                self.finish_as_wished(job_id, "as wished");
             }
             Finding::Verdict(verdict) => self.conclude(job_id, verdict),
             Finding::Return(why) => self.give_back(job_id, &why),
@@ -89,7 +91,7 @@ impl Farm {
             return;
         };
         if job.cancel().is_some() {
-            return self.finish(job_id, Verdict::Cancelled, None, "as wished");
+            return self.finish_as_wished(job_id, "as wished");
         }
         let (used, max) = (job.attempts_used(), job.attempts_max);
         if used >= u16::from(max) {
@@ -104,14 +106,19 @@ impl Farm {
         self.enqueue(job_id);
     }
 
-    /// Puts a waiting job in the queue.
+    /// Puts a waiting job in the queue, unless something holds it back.
     pub(crate) fn enqueue(&mut self, job_id: JobId) {
         let Some(job) = self.jobs.get(&job_id) else {
             return;
         };
-        if job.is_waiting() && !job.suspended {
+        let least = self.least_score(&job.needs(&self.queue).architecture);
+        let braked = least.is_some_and(|least| job.priority < least);
+        if job.is_waiting() && !job.suspended && !braked {
             self.queue.push(job_id, job.owner, job.class, job.rank());
             self.step.wanting.push(job.class);
+        }
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            job.braked = braked;
         }
         self.step.touch_job(job_id);
     }

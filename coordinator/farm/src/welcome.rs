@@ -27,6 +27,7 @@ use crate::event::ConnId;
 use crate::farm::Farm;
 use crate::leases::Loss;
 use crate::ledger::About;
+use crate::mutation::Mutation;
 use crate::record::{Cleanliness, LedgerKind, Stage};
 
 /// What changed about a host since its last session.
@@ -207,7 +208,8 @@ impl Farm {
             .map(|live| (live.agent, live.acked));
         if let Some((agent, acked)) = live {
             let interrupted = upheaval.rebooted && held.phase < AttemptPhase::Ended;
-            let why = if agent != id {
+            let elsewhere = agent != id && !self.planted.is(Mutation::FenceByJobOnly);
+            let why = if elsewhere {
                 "another agent has it"
             } else if upheaval.respooled {
                 "its agent's spool is another one"
@@ -320,7 +322,7 @@ impl Farm {
             self.resume_upload(job_id);
         }
         if let Some(why) = abort
-            && !self.planted.is(crate::mutation::Mutation::CancelForgotten)
+            && !self.planted.is(Mutation::CancelForgotten)
         {
             self.send(id, CoordinatorFrame::Abort(Abort { attempt, why }));
         }

@@ -9,6 +9,7 @@ use farmbell_protocol::id::JobId;
 
 use super::{ClassId, Rank};
 use crate::bits::Bits;
+use crate::settings::Share;
 
 /// An owner, by number. Owners are few and are never forgotten by a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +21,9 @@ const COST_PER_SECOND: u64 = 1 << 20;
 #[derive(Debug)]
 struct Owner {
     name: Name,
-    weight: u64,
+    share: Share,
+    /// Attempts under way.
+    running: u64,
     virtual_time: u64,
     /// Classes in which it has waiting jobs.
     wanting: Bits,
@@ -31,7 +34,8 @@ struct Owner {
 pub(crate) struct Owners {
     owners: Vec<Owner>,
     ids: BTreeMap<Name, OwnerId>,
-    /// Those with a waiting job, the next in turn first.
+    shares: BTreeMap<Name, Share>,
+    /// Those with a waiting job and below their limit, the next in turn first.
     turn: BTreeSet<(u64, OwnerId)>,
 }
 
@@ -41,7 +45,23 @@ impl OwnerId {
     }
 }
 
+impl Owner {
+    fn below_limit(&self) -> bool {
+        self.share
+            .running_max
+            .is_none_or(|most| self.running < u64::from(most))
+    }
+}
+
 impl Owners {
+    /// Owners whose share is not everybody's.
+    pub(crate) fn with_shares(shares: BTreeMap<Name, Share>) -> Self {
+        Self {
+            shares,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn intern(&mut self, name: &Name) -> OwnerId {
         if let Some(id) = self.ids.get(name) {
             return *id;
@@ -49,7 +69,8 @@ impl Owners {
         let id = OwnerId(u32::try_from(self.owners.len()).expect("owners are people: few"));
         self.owners.push(Owner {
             name: name.clone(),
-            weight: 1,
+            share: self.shares.get(name).copied().unwrap_or_default(),
+            running: 0,
             virtual_time: 0,
             wanting: Bits::default(),
             queues: BTreeMap::new(),
@@ -68,7 +89,9 @@ impl Owners {
         if owner.queues.is_empty() {
             // Whoever was away has saved up nothing.
             owner.virtual_time = owner.virtual_time.max(least.unwrap_or(owner.virtual_time));
-            self.turn.insert((owner.virtual_time, id));
+            if owner.below_limit() {
+                self.turn.insert((owner.virtual_time, id));
+            }
         }
         owner.wanting.set(class.index());
         owner.queues.entry(class).or_default().insert((rank, job))
@@ -97,16 +120,49 @@ impl Owners {
             .is_some_and(|queue| queue.contains(&(rank, job)))
     }
 
-    /// The owner has been given so many seconds of a builder.
-    pub(crate) fn charge(&mut self, id: OwnerId, seconds: u64) {
+    /// The owner has been given so many seconds of a builder, or gets back
+    /// what it paid for and did not use.
+    pub(crate) fn charge(&mut self, id: OwnerId, seconds: i64) {
         let owner = &mut self.owners[id.index()];
         let turn = self.turn.remove(&(owner.virtual_time, id));
-        owner.virtual_time = owner
-            .virtual_time
-            .saturating_add(seconds.saturating_mul(COST_PER_SECOND) / owner.weight.max(1));
+        let cost = seconds.unsigned_abs().saturating_mul(COST_PER_SECOND) / owner.share.weight();
+        owner.virtual_time = if seconds < 0 {
+            owner.virtual_time.saturating_sub(cost)
+        } else {
+            owner.virtual_time.saturating_add(cost)
+        };
         if turn {
             self.turn.insert((owner.virtual_time, id));
         }
+    }
+
+    /// One more attempt of the owner's is under way.
+    pub(crate) fn starts(&mut self, id: OwnerId) {
+        let owner = &mut self.owners[id.index()];
+        owner.running += 1;
+        if !owner.below_limit() {
+            self.turn.remove(&(owner.virtual_time, id));
+        }
+    }
+
+    /// One is over. Classes that may start now since the owner is below its
+    /// limit again come back.
+    pub(crate) fn ends(&mut self, id: OwnerId) -> Vec<ClassId> {
+        let owner = &mut self.owners[id.index()];
+        let was_at_limit = !owner.below_limit();
+        owner.running = owner.running.saturating_sub(1);
+        if !was_at_limit || !owner.below_limit() || owner.queues.is_empty() {
+            return Vec::new();
+        }
+        self.turn.insert((owner.virtual_time, id));
+        owner.queues.keys().copied().collect()
+    }
+
+    /// Attempts under way and their limit, where it is reached.
+    pub(crate) fn at_limit(&self, id: OwnerId) -> Option<(u64, u64)> {
+        let owner = &self.owners[id.index()];
+        let most = u64::from(owner.share.running_max?);
+        (owner.running >= most).then_some((owner.running, most))
     }
 
     /// The first job of the first owner in turn that has one in an acceptable

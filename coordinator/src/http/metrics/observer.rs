@@ -169,7 +169,14 @@ impl Observed {
             | LedgerKind::TokenRefused
             | LedgerKind::RestoreSuspected
             | LedgerKind::RestoreAccepted
-            | LedgerKind::EventParked => {}
+            | LedgerKind::EventParked
+            | LedgerKind::JobSuspended
+            | LedgerKind::JobResumed
+            | LedgerKind::JobPriority
+            | LedgerKind::BulkBegun
+            | LedgerKind::BulkEnded
+            | LedgerKind::QueueBrake
+            | LedgerKind::Blamed => {}
         }
     }
 

@@ -1,0 +1,244 @@
+//! Acts on jobs, one or many. Owns suspending, scores by hand, the brake on
+//! low scores, and doing the same to all jobs of a filter: in bounded steps
+//! with a durable cursor, so that a million jobs hold nobody up and a restart
+//! goes on where it was. Every act is in the ledger with who and why.
+
+use std::ops::Bound;
+
+use farmbell_protocol::bounded::{List, Name, Text};
+use farmbell_protocol::id::JobId;
+
+use crate::effect::{Refused, RefusedCode, Reply};
+use crate::farm::Farm;
+use crate::jobs::Job;
+use crate::ledger::About;
+use crate::record::{BrakeRecord, BulkRecord, Filter, JobAct, LedgerKind};
+
+/// Jobs that one step looks at.
+const BULK_STEP: usize = 1000;
+
+impl Farm {
+    pub(crate) fn act_on_job(
+        &mut self,
+        by: &Text<128>,
+        job: JobId,
+        act: JobAct,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        if !self.jobs.contains_key(&job) {
+            return Err(self.no_such_job(job, act.past()));
+        }
+        self.apply(by, job, act, why);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn begin_bulk(
+        &mut self,
+        by: &Text<128>,
+        filter: Filter,
+        act: JobAct,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        let line = format!("{}: {why}", act.past());
+        self.note(LedgerKind::BulkBegun, About::default().by(by), line);
+        let id = self.meta.ledger_floor;
+        let bulk = BulkRecord {
+            id,
+            filter,
+            act,
+            by: by.clone(),
+            why: why.clone(),
+            cursor: JobId(0),
+            last: JobId(self.meta.job_floor),
+            changed: 0,
+        };
+        let mut all = self.meta.bulk.to_vec();
+        all.push(bulk);
+        self.meta.bulk = List::new(all).map_err(|too_many| Refused {
+            code: RefusedCode::Limit,
+            cause: format!("{} bulk operations are under way", too_many.max),
+            fix: "wait for the end of one (farmbell events)".to_owned(),
+        })?;
+        let changed = self.step_bulk(id);
+        Ok(Reply::Bulk {
+            operation: id,
+            changed,
+            finished: self.meta.bulk.iter().all(|bulk| bulk.id != id),
+        })
+    }
+
+    /// One more step of every operation under way.
+    pub(crate) fn step_all_bulk(&mut self) {
+        let ids: Vec<u64> = self.meta.bulk.iter().map(|bulk| bulk.id).collect();
+        for id in ids {
+            self.step_bulk(id);
+        }
+    }
+
+    /// Says how many jobs the operation has changed by now.
+    fn step_bulk(&mut self, id: u64) -> u64 {
+        let mut all = std::mem::take(&mut self.meta.bulk).into_vec();
+        let Some(at) = all.iter().position(|bulk| bulk.id == id) else {
+            return 0;
+        };
+        let mut bulk = all.remove(at);
+        let range = (Bound::Excluded(bulk.cursor), Bound::Included(bulk.last));
+        let seen: Vec<(JobId, bool)> = self
+            .jobs
+            .range(range)
+            .take(BULK_STEP)
+            .map(|(id, job)| (*id, self.matches(*id, job, &bulk.filter)))
+            .collect();
+        let over = seen.len() < BULK_STEP;
+        for (job, meant) in seen {
+            bulk.cursor = job;
+            if meant && self.apply(&bulk.by.clone(), job, bulk.act, &bulk.why.clone()) {
+                bulk.changed += 1;
+            }
+        }
+        let changed = bulk.changed;
+        if over {
+            let line = format!("{changed} jobs {}: {}", bulk.act.past(), bulk.why);
+            self.note(LedgerKind::BulkEnded, About::default().by(&bulk.by), line);
+        } else {
+            all.insert(at, bulk);
+        }
+        self.meta.bulk = crate::jobs::bounded(all);
+        self.step.meta = true;
+        changed
+    }
+
+    fn matches(&self, _id: JobId, job: &Job, filter: &Filter) -> bool {
+        let is = |wanted: &Option<Name>, has: &Name| wanted.as_ref().is_none_or(|w| w == has);
+        is(&filter.owner, self.queue.owners.name(job.owner))
+            && is(&filter.architecture, &job.needs(&self.queue).architecture)
+            && filter
+                .submission
+                .is_none_or(|wanted| wanted == job.submission)
+            && filter
+                .name
+                .as_ref()
+                .is_none_or(|wanted| wanted.as_str() == &*job.name)
+            && (!filter.waiting || job.is_waiting())
+    }
+
+    /// Says whether the act changed anything.
+    fn apply(&mut self, by: &Text<128>, id: JobId, act: JobAct, why: &Text<256>) -> bool {
+        match act {
+            JobAct::Cancel => self.wish(by, id, why, false),
+            JobAct::Supersede => self.wish(by, id, why, true),
+            JobAct::Suspend => self.suspend(by, id, why, true),
+            JobAct::Resume => self.suspend(by, id, why, false),
+            JobAct::SetPriority(priority) => self.set_priority(by, id, priority, why),
+            JobAct::Reconsider => self.reconsider(id),
+        }
+    }
+
+    fn suspend(&mut self, by: &Text<128>, id: JobId, why: &Text<256>, suspend: bool) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        if job.suspended == suspend {
+            return false;
+        }
+        job.suspended = suspend;
+        let kind = if suspend {
+            self.unqueue(id);
+            LedgerKind::JobSuspended
+        } else {
+            self.enqueue(id);
+            LedgerKind::JobResumed
+        };
+        self.step.touch_job(id);
+        self.note(kind, About::job(id).by(by), why.as_str());
+        true
+    }
+
+    fn set_priority(&mut self, by: &Text<128>, id: JobId, priority: i32, why: &Text<256>) -> bool {
+        self.unqueue(id);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return false;
+        };
+        let before = job.priority;
+        job.priority = priority;
+        job.priority_frozen = true;
+        self.enqueue(id);
+        let line = format!("{before} -> {priority}: {why}");
+        self.note(LedgerKind::JobPriority, About::job(id).by(by), line);
+        true
+    }
+
+    fn reconsider(&mut self, id: JobId) -> bool {
+        let Some(before) = self.jobs.get(&id).map(|job| job.braked) else {
+            return false;
+        };
+        self.unqueue(id);
+        self.enqueue(id);
+        self.jobs.get(&id).is_some_and(|job| job.braked != before)
+    }
+
+    /// The least score that starts on this architecture.
+    pub(crate) fn least_score(&self, architecture: &Name) -> Option<i32> {
+        self.meta
+            .brakes
+            .iter()
+            .filter(|brake| {
+                brake
+                    .architecture
+                    .as_ref()
+                    .is_none_or(|a| a == architecture)
+            })
+            .map(|brake| brake.least)
+            .max()
+    }
+
+    pub(crate) fn brake(
+        &mut self,
+        by: &Text<128>,
+        architecture: Option<Name>,
+        least: Option<i32>,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
+        let mut brakes = self.meta.brakes.to_vec();
+        brakes.retain(|brake| brake.architecture != architecture);
+        if let Some(least) = least {
+            brakes.push(BrakeRecord {
+                architecture: architecture.clone(),
+                least,
+            });
+        }
+        self.meta.brakes = List::new(brakes).map_err(|too_many| Refused {
+            code: RefusedCode::Limit,
+            cause: format!("there are {} brakes already", too_many.max),
+            fix: "lift one, or set one for every architecture".to_owned(),
+        })?;
+        let line = match (least, &architecture) {
+            (Some(least), Some(of)) => format!("below {least} nothing starts on {of}: {why}"),
+            (Some(least), None) => format!("below {least} nothing starts: {why}"),
+            (None, Some(of)) => format!("lifted for {of}: {why}"),
+            (None, None) => format!("lifted: {why}"),
+        };
+        self.note(LedgerKind::QueueBrake, About::default().by(by), line);
+        let filter = Filter {
+            architecture,
+            waiting: true,
+            ..Filter::default()
+        };
+        self.begin_bulk(by, filter, JobAct::Reconsider, why)
+    }
+}
+
+impl JobAct {
+    /// For sentences: "3 jobs cancelled".
+    #[must_use]
+    pub const fn past(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancelled",
+            Self::Supersede => "superseded",
+            Self::Suspend => "suspended",
+            Self::Resume => "resumed",
+            Self::SetPriority(_) => "given another score",
+            Self::Reconsider => "held or let go by the brake",
+        }
+    }
+}

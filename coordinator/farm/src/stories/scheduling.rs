@@ -1,0 +1,236 @@
+//! Who goes first, what is held back, and acts on many jobs.
+
+use super::*;
+use crate::Share;
+use crate::effect::Hold;
+use crate::event::{BuilderAct, Filter, JobAct};
+use crate::record::OperatorMode;
+
+fn act(world: &mut World, job: JobId, act: JobAct) {
+    world
+        .ask(Command::Job {
+            job,
+            act,
+            why: Text::new("asked").unwrap(),
+        })
+        .unwrap();
+}
+
+fn bulk(world: &mut World, filter: Filter, act: JobAct) -> u64 {
+    match world.ask(Command::Bulk {
+        filter,
+        act,
+        why: Text::new("asked").unwrap(),
+    }) {
+        Ok(Reply::Bulk { changed, .. }) => changed,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn hold(world: &mut World, job: JobId) -> Option<Hold> {
+    match world.ask(Command::Explain { job }) {
+        Ok(Reply::Explained { explanation, .. }) => explanation.expect("it waits").held,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn owned(text: &str, owner: &str) -> JobSpec {
+    let mut spec = spec(text);
+    spec.owner = name(owner);
+    spec
+}
+
+#[test]
+fn a_suspended_job_waits_until_it_is_resumed() {
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    act(&mut world, job, JobAct::Suspend);
+    let host = world.ready(1);
+    assert!(world.offers().is_empty());
+    assert_eq!(hold(&mut world, job), Some(Hold::Suspended));
+    world.restart();
+    assert_eq!(hold(&mut world, job), Some(Hold::Suspended));
+    let mut host = host;
+    world.hello(&mut host);
+    world.clean_if_ordered(&mut host);
+    act(&mut world, job, JobAct::Resume);
+    assert_eq!(world.offered(&host).job, job);
+}
+
+#[test]
+fn a_score_given_by_hand_changes_the_order() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let order = world.reset_order().unwrap();
+    world.submit(spec("first"));
+    let second = world.submit(spec("second"));
+    act(&mut world, second, JobAct::SetPriority(5));
+    world.prove(&mut host, order);
+    assert_eq!(world.offered(&host).job, second);
+    assert!(world.store.jobs[&second].priority_frozen);
+}
+
+#[test]
+fn a_brake_holds_back_what_is_below_it() {
+    let mut world = World::new();
+    let low = world.submit(spec("low"));
+    let brake = |least| Command::Brake {
+        architecture: Some(name("amd64")),
+        least,
+        why: Text::default(),
+    };
+    world.ask(brake(Some(100))).unwrap();
+    let mut urgent = spec("urgent");
+    urgent.priority = 100;
+    let urgent = world.submit(urgent);
+    let mut host = world.ready(1);
+    let attempt = world.offered(&host);
+    assert_eq!(attempt.job, urgent);
+    world.run(&mut host, attempt, Outcome::Succeeded);
+    world.clean(&mut host);
+    assert!(world.offers().is_empty());
+    let held = Some(Hold::Brake {
+        priority: 0,
+        least: 100,
+    });
+    assert_eq!(hold(&mut world, low), held);
+    world.restart();
+    assert_eq!(hold(&mut world, low), held, "it survives a restart");
+    world.hello(&mut host);
+    world.ask(brake(None)).unwrap();
+    assert_eq!(world.offered(&host).job, low);
+}
+
+#[test]
+fn many_jobs_are_cancelled_by_filter_in_steps_across_a_restart() {
+    let mut world = World::new();
+    let mut jobs = Vec::new();
+    for number in 0..1500 {
+        jobs.push(world.submit(owned(&format!("j{number}"), "mass")));
+    }
+    let other = world.submit(owned("other", "kim"));
+    let filter = Filter {
+        owner: Some(name("mass")),
+        ..Filter::default()
+    };
+    let changed = bulk(&mut world, filter, JobAct::Cancel);
+    assert!(changed < 1500, "one step is bounded");
+    world.restart();
+    let late = world.submit(owned("late", "mass"));
+    world.pass(Duration::from_secs(1));
+    assert!(
+        jobs.iter()
+            .all(|job| world.verdict(*job) == Some(Verdict::Cancelled))
+    );
+    assert!(world.waits(other) && world.waits(late), "neither was meant");
+    let end = world
+        .store
+        .ledger
+        .iter()
+        .rev()
+        .find(|entry| entry.kind == LedgerKind::BulkEnded);
+    assert!(
+        end.unwrap().why.starts_with("1500 jobs cancelled"),
+        "{end:?}"
+    );
+}
+
+#[test]
+fn a_superseded_job_never_starts_and_its_late_result_is_dropped() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "old");
+    let waiting = world.submit(spec("older"));
+    act(&mut world, waiting, JobAct::Supersede);
+    assert_eq!(world.verdict(waiting), Some(Verdict::Superseded));
+    act(&mut world, attempt.job, JobAct::Supersede);
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Superseded));
+}
+
+#[test]
+fn an_owner_has_no_more_attempts_than_its_limit() {
+    let mut settings = Settings::default();
+    settings.shares.insert(
+        name("kim"),
+        Share {
+            weight: 1,
+            running_max: Some(1),
+        },
+    );
+    let mut world = World::with(settings);
+    let mut one = world.ready(1);
+    let two = world.ready(2);
+    let first = world.submit(spec("first"));
+    let second = world.submit(spec("second"));
+    let held = Some(Hold::OwnerLimit {
+        running: 1,
+        most: 1,
+    });
+    assert_eq!(hold(&mut world, second), held);
+    let attempt = world.store.jobs[&first].clone();
+    let JobState::Live(live) = attempt.state else {
+        panic!("the first runs");
+    };
+    world.run(&mut one, live.id, Outcome::Succeeded);
+    world.deliver(live.id);
+    assert_eq!(world.offered(&two).job, second, "in the same step");
+}
+
+#[test]
+fn an_owner_of_twice_the_weight_gets_twice_as_much() {
+    let mut settings = Settings::default();
+    let share = Share {
+        weight: 2,
+        running_max: None,
+    };
+    settings.shares.insert(name("big"), share);
+    let mut world = World::with(settings);
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let mut order = world.reset_order().unwrap();
+    for number in 0..9 {
+        world.submit(owned(&format!("b{number}"), "big"));
+        world.submit(owned(&format!("s{number}"), "small"));
+    }
+    let mut big = 0;
+    for _ in 0..9 {
+        world.prove(&mut host, order);
+        let attempt = world.offered(&host);
+        big += usize::from(world.store.jobs[&attempt.job].owner == name("big"));
+        world.accept(&mut host, attempt);
+        world.start(&mut host, attempt);
+        world.now = world.now + Duration::from_secs(60);
+        world.end(&mut host, attempt, Outcome::Succeeded);
+        world.seal(&mut host, attempt);
+        order = world.reset_order().unwrap();
+        world.deliver(attempt);
+    }
+    assert_eq!(big, 6);
+}
+
+#[test]
+fn a_drain_has_a_deadline_that_survives_a_restart() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    let builder = world.record(&host).id;
+    world
+        .ask(Command::Builder {
+            builder,
+            act: BuilderAct::Drain { within_ms: 600_000 },
+            why: Text::new("new disk").unwrap(),
+        })
+        .unwrap();
+    world.restart();
+    world.hello(&mut host);
+    world.pass(Duration::from_secs(599));
+    assert!(!world.waits(attempt.job));
+    world.pass(Duration::from_secs(2));
+    assert!(world.waits(attempt.job));
+    let record = world.record(&host);
+    assert_eq!((record.mode, record.strikes), (OperatorMode::Draining, 0));
+}
