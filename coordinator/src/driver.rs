@@ -33,3 +33,6 @@ pub trait Outbox: Send {
     /// Never blocks.
     fn perform(&mut self, effect: Effect);
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,4 +9,5 @@ mod killed;
 mod opening;
 mod queries;
 mod records;
+mod speed;
 mod torn;

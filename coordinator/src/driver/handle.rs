@@ -137,6 +137,13 @@ impl FarmHandle {
         self.ledger.subscribe()
     }
 
+    /// Waits until the store takes changes, if it does not now.
+    #[cfg(test)]
+    pub(super) async fn stall_over(&self) {
+        let mut stall = self.stall.clone();
+        stall.wait_for(Option::is_none).await.unwrap();
+    }
+
     /// How the driver and its store are.
     #[must_use]
     pub fn health(&self) -> Health {
