@@ -2,6 +2,7 @@
 //! builders a job passes over for a while, and when a builder is taken out.
 //! Network loss is nobody's fault. Never decides what the job does next.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use farmbell_protocol::id::{BuilderId, JobId};
@@ -21,24 +22,78 @@ pub(crate) const AVOID_FAILED: Duration = Duration::from_secs(10 * 60);
 /// How long a job passes over a builder that refused it.
 const AVOID_REFUSED: Duration = Duration::from_secs(60);
 
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// A tie blames neither.
+    Neither,
+    Builder,
+    Job,
+}
+
+/// The one with more strikes is guilty, counting those of this failure.
+pub(crate) fn judge(of_builder: u16, of_job: u16) -> Judgement {
+    match of_builder.cmp(&of_job) {
+        Ordering::Equal => Judgement::Neither,
+        Ordering::Greater => Judgement::Builder,
+        Ordering::Less => Judgement::Job,
+    }
+}
+
+impl Judgement {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Neither => "neither is to blame",
+            Self::Builder => "the builder is to blame",
+            Self::Job => "the job is to blame",
+        }
+    }
+}
+
 impl Farm {
     /// An attempt ended without a result of its job.
-    pub(crate) fn blame(&mut self, job_id: JobId, attempt: &AttemptRecord, why: &str) {
-        let (builder_guilty, job_suspect) = match &attempt.outcome {
-            Some(Outcome::BuilderProblem { .. } | Outcome::SupervisorLost { .. }) => (true, true),
-            Some(Outcome::GivenBack { .. }) => (false, true),
-            Some(Outcome::Aborted | Outcome::Succeeded | Outcome::Failed { .. }) | None => {
-                (false, false)
+    pub(crate) fn blame(&mut self, attempt: &AttemptRecord, why: &str) -> Judgement {
+        let job_id = attempt.id.job;
+        match &attempt.outcome {
+            Some(Outcome::BuilderProblem { .. } | Outcome::SupervisorLost { .. }) => {}
+            Some(Outcome::GivenBack { .. }) => {
+                self.avoid(job_id, attempt.builder, true);
+                return Judgement::Neither;
             }
+            Some(Outcome::Aborted | Outcome::Succeeded | Outcome::Failed { .. }) | None => {
+                return Judgement::Neither;
+            }
+        }
+        let (Some(job), Some(builder)) = (
+            self.jobs.get_mut(&job_id),
+            self.builders.get_mut(&attempt.builder),
+        ) else {
+            return Judgement::Neither;
         };
-        if job_suspect && let Some(job) = self.jobs.get_mut(&job_id) {
-            job.strikes += 1;
+        job.strikes += 1;
+        let (of_job, of_builder) = (job.strikes, builder.record.strikes + 1);
+        let judgement = judge(of_builder, of_job);
+        let line = format!(
+            "{}: the builder has {of_builder} strikes, the job {of_job}; {why}",
+            judgement.as_str()
+        );
+        let about = About::attempt(attempt.id).on(attempt.builder);
+        self.note(LedgerKind::Blamed, about, line);
+        self.step.touch_job(job_id);
+        match judgement {
+            Judgement::Neither | Judgement::Builder => self.blame_builder(attempt.builder, why),
+            Judgement::Job => self.clear_strikes(attempt.builder),
         }
-        if builder_guilty {
-            self.blame_builder(attempt.builder, why);
-        }
-        if builder_guilty || job_suspect {
-            self.avoid(job_id, attempt.builder, true);
+        self.avoid(job_id, attempt.builder, true);
+        judgement
+    }
+
+    pub(crate) fn clear_strikes(&mut self, id: BuilderId) {
+        if let Some(builder) = self.builders.get_mut(&id)
+            && builder.record.strikes > 0
+        {
+            builder.record.strikes = 0;
+            self.step.touch_builder(id);
         }
     }
 
@@ -91,12 +146,8 @@ impl Farm {
             },
             Verdict::Cancelled | Verdict::Superseded | Verdict::Infrastructure { .. } => false,
         };
-        if let Some(builder) = self.builders.get_mut(&id)
-            && clears
-            && builder.record.strikes > 0
-        {
-            builder.record.strikes = 0;
-            self.step.touch_builder(id);
+        if clears {
+            self.clear_strikes(id);
         }
     }
 

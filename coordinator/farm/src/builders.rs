@@ -31,6 +31,8 @@ pub(crate) struct Builder {
     pub(crate) index: Option<BuilderIndex>,
     /// It refused work moments ago and is left in peace.
     pub(crate) rests: bool,
+    /// Jobs in a row that failed here suspiciously fast, and the last of them.
+    pub(crate) fast_failures: (u8, Option<JobId>),
     /// Jobs whose sealed outputs still lie in its agent's spool.
     pub(crate) uploads: BTreeSet<JobId>,
     /// Jobs that pass it over since it refused them.
@@ -113,6 +115,7 @@ impl Farm {
                 profile,
                 index: None,
                 rests: false,
+                fast_failures: (0, None),
                 uploads: BTreeSet::new(),
                 refused: BTreeSet::new(),
             },

@@ -3,11 +3,13 @@
 //! uses, is asked for each builder.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use farmbell_protocol::id::{BuilderId, JobId};
+use farmbell_protocol::id::{AttemptId, BuilderId, JobId};
 use farmbell_protocol::spec::JobSpec;
 
 use crate::effect::{Explanation, Hold, Refused, RefusedCode, Reply, Why};
+use crate::estimates::span_words;
 use crate::farm::Farm;
 use crate::jobs::Job;
 use crate::placement::{misfits, needs_of};
@@ -59,6 +61,35 @@ impl Farm {
         }
     }
 
+    fn detail<N>(&self, builders: &[(BuilderId, N, Vec<Why>)]) -> Detail {
+        let first = |why: &[Why]| why.first().cloned();
+        let first_free = builders
+            .iter()
+            .filter_map(|(_, _, why)| match first(why) {
+                Some(Why::Busy(attempt)) => self.left_of(attempt),
+                Some(_) | None => None,
+            })
+            .min();
+        let quarantined = builders
+            .iter()
+            .find(|(_, _, why)| first(why) == Some(Why::Quarantined))
+            .and_then(|(id, _, _)| self.builders.get(id))
+            .map(|builder| builder.record.mode_why.to_string());
+        Detail {
+            first_free,
+            quarantined,
+        }
+    }
+
+    /// What is left of a running attempt, by what such jobs usually take.
+    fn left_of(&self, attempt: AttemptId) -> Option<Duration> {
+        let job = self.jobs.get(&attempt.job)?;
+        let started = job.live()?.started?;
+        let ran = Duration::from_millis(self.clock.wall().0.saturating_sub(started.0));
+        let architecture = &job.needs(&self.queue).architecture;
+        self.estimates.left(&job.name, architecture, ran)
+    }
+
     /// Whether any known builder, in whatever state, could take such a job.
     pub(crate) fn could_ever_run(&self, spec: &JobSpec) -> bool {
         let needs = needs_of(spec);
@@ -105,16 +136,17 @@ impl Farm {
             .collect();
         Explanation {
             architecture: needs.architecture.clone(),
-            summary: summary(&builders),
+            summary: summary(&builders, &self.detail(&builders)),
             held: None,
             builders,
         }
     }
 }
 
-/// "waiting: 12 builders match; 9 busy, 2 resetting, 1 quarantined; 30 lack
-/// tag gpu", counting each builder once, by its first reason.
-fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)]) -> String {
+/// "12 builders match; 9 busy (first free in ~4 min), 2 resetting; of the
+/// others, 30 without tag gpu", counting each builder once, by its first
+/// reason.
+fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)], detail: &Detail) -> String {
     if builders.is_empty() {
         return "no builder has joined the farm yet".to_owned();
     }
@@ -134,11 +166,14 @@ fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)]) -> String {
     let list = |counts: BTreeMap<String, usize>| {
         counts
             .into_iter()
-            .map(|(words, count)| format!("{count} {words}"))
+            .map(|(words, count)| format!("{count} {words}{}", detail.of(&words)))
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let mut text = format!("{matching} builders match");
+    let mut text = match matching {
+        1 => "1 builder matches".to_owned(),
+        _ => format!("{matching} builders match"),
+    };
     if !now.is_empty() {
         text = format!("{text}; {}", list(now));
     }
@@ -146,6 +181,28 @@ fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)]) -> String {
         text = format!("{text}; of the others, {}", list(never));
     }
     text
+}
+
+/// What is known of the busy and the quarantined among the builders.
+struct Detail {
+    first_free: Option<Duration>,
+    quarantined: Option<String>,
+}
+
+impl Detail {
+    fn of(&self, words: &str) -> String {
+        match words {
+            "busy" => self.first_free.map_or_else(
+                || " (first free: unknown)".to_owned(),
+                |left| format!(" (first free in {})", span_words(left)),
+            ),
+            "quarantined" => self
+                .quarantined
+                .as_ref()
+                .map_or_else(String::new, |why| format!(" ({why})")),
+            _ => String::new(),
+        }
+    }
 }
 
 /// Whether only another offer of the builder's would change it.

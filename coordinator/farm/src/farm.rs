@@ -18,9 +18,11 @@ use crate::builders::Builder;
 use crate::clock::{CHECKPOINT_EVERY, Clock};
 use crate::deadlines::{Deadline, Deadlines};
 use crate::effect::{Effect, Reply};
+use crate::estimates::Estimates;
 use crate::event::{Actor, Command, ConnId, Event, RequestId};
 use crate::jobs::{Decided, Job};
 use crate::mutation::{Mutation, Planted};
+use crate::pace::Pace;
 use crate::queue::{OwnerId, Queue};
 use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
 use crate::settings::Settings;
@@ -48,6 +50,8 @@ pub struct Farm {
     /// Submissions that a repeated submit has to find again.
     pub(crate) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     pub(crate) submission_keys: BTreeMap<(OwnerId, Text<128>), SubmissionId>,
+    pub(crate) estimates: Estimates,
+    pub(crate) pace: Pace,
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,
     pub(crate) deadlines: Deadlines,
     pub(crate) step: Step,

@@ -117,6 +117,11 @@ impl Job {
         self.number.saturating_sub(self.refunded)
     }
 
+    /// Whether the generation has had all its attempts.
+    pub(crate) fn is_worn_out(&self) -> bool {
+        self.attempts_used() >= u16::from(self.attempts_max)
+    }
+
     /// The whole record, as the store wants it.
     pub(crate) fn record(&self, id: JobId, queue: &Queue, state: JobState) -> JobRecord {
         let excluded = self

@@ -15,11 +15,13 @@ use crate::blame::AVOID_FAILED;
 use crate::clock::{Clock, GRACE, grace_floor};
 use crate::deadlines::{Deadline, Deadlines};
 use crate::effect::Effect;
+use crate::estimates::Estimates;
 use crate::farm::{Farm, Touched};
 use crate::jobs::{Avoid, Decided, State};
 use crate::leases::Loss;
 use crate::ledger::About;
 use crate::mutation::Planted;
+use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::record::{
     AgentRecord, BuilderRecord, Cleanliness, JobRecord, JobState, LedgerKind, Meta, Snapshot, Stage,
@@ -57,6 +59,8 @@ impl Farm {
             conns: BTreeMap::new(),
             submissions: BTreeMap::new(),
             submission_keys: BTreeMap::new(),
+            estimates: Estimates::default(),
+            pace: Pace::default(),
             tokens: BTreeMap::new(),
             deadlines: Deadlines::default(),
             step: Step::default(),

@@ -2,6 +2,7 @@
 //! to speak to it: a world with a store that keeps what was committed, and
 //! hosts that say what agents say.
 
+mod blame;
 mod cancels;
 mod life;
 mod loss;

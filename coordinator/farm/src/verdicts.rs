@@ -7,8 +7,9 @@
 use farmbell_protocol::bounded::Reason;
 use farmbell_protocol::coordinator_to_agent::{Committed, CoordinatorFrame};
 use farmbell_protocol::id::{AttemptId, JobId};
-use farmbell_protocol::outcome::{Outcome, Verdict};
+use farmbell_protocol::outcome::{FailureKind, Outcome, Verdict};
 
+use crate::blame::Judgement;
 use crate::deadlines::Deadline;
 use crate::farm::Farm;
 use crate::jobs::{Job, State};
@@ -66,22 +67,38 @@ impl Farm {
 
     /// The generation's verdict rests on its live attempt.
     fn conclude(&mut self, job_id: JobId, verdict: Verdict) {
+        self.learn(job_id, &verdict);
         let Some(attempt) = self.end_attempt(job_id, AttemptEnd::Verdict) else {
             return;
         };
         self.credit_builder(attempt.builder, &verdict);
+        self.watch_pace(&attempt);
         let why = verdict_words(&verdict);
         self.finish(job_id, verdict, Some(attempt.id), &why);
     }
 
+    /// The attempt was no result of the job: it waits again, or, where it has
+    /// had its attempts and is itself to blame, has failed.
     fn give_back(&mut self, job_id: JobId, why: &str) {
+        let Some(attempt) = self.live_mut(job_id).cloned() else {
+            return;
+        };
+        let judgement = self.blame(&attempt, why);
+        let worn_out = self.jobs.get(&job_id).is_some_and(Job::is_worn_out);
+        if judgement == Judgement::Job && worn_out {
+            let verdict = Verdict::Failed {
+                kind: FailureKind::Build,
+                why: Reason::cut(format!(
+                    "it failed on every builder it was given, and they are well; the last: {why}"
+                )),
+            };
+            return self.conclude(job_id, verdict);
+        }
         let end = AttemptEnd::Returned {
             why: Reason::cut(why),
         };
-        let Some(attempt) = self.end_attempt(job_id, end) else {
-            return;
-        };
-        self.blame(job_id, &attempt, why);
+        self.end_attempt(job_id, end);
+        self.watch_pace(&attempt);
         self.requeue(job_id, why);
     }
 
@@ -94,7 +111,7 @@ impl Farm {
             return self.finish_as_wished(job_id, "as wished");
         }
         let (used, max) = (job.attempts_used(), job.attempts_max);
-        if used >= u16::from(max) {
+        if job.is_worn_out() {
             let why = format!("{used} of {max} attempts did not give a result; the last: {why}");
             let verdict = Verdict::Infrastructure {
                 why: Reason::cut(&*why),

@@ -266,9 +266,10 @@ impl Farm {
                 .is_some_and(|builder| builder.record.cleanliness == Cleanliness::Clean);
             if clean {
                 let about = About::attempt(attempt).on(id);
-                let line = "proved clean, but its agent says it is occupied: reset again";
+                let line = "isolation breach: proved clean, but its agent says it is occupied";
                 self.note(LedgerKind::IsolationBreach, about, line);
                 self.soil(id);
+                self.quarantine(id, line);
             }
         }
     }
