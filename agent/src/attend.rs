@@ -234,13 +234,20 @@ impl Attendant {
 
     async fn died(&mut self) {
         let (host, attempt) = (self.host.clone(), self.attempt);
-        let log = host.dir(attempt).log();
-        let cleared = blocking(move || host.launcher.clear(&host.name, attempt)).await;
-        let proved = match cleared.flatten() {
-            Ok(proved) => proved,
-            Err(error) => {
+        let cleared = blocking(move || {
+            let proved = host.launcher.clear(&host.name, attempt);
+            let length = std::fs::metadata(host.dir(attempt).log()).map_or(0, |meta| meta.len());
+            (proved, length)
+        });
+        let (proved, length) = match cleared.await {
+            Ok((Ok(proved), length)) => (proved, length),
+            Ok((Err(error), length)) => {
                 tracing::error!(%attempt, %error, "what a dead supervisor left cannot be ended");
-                false
+                (false, length)
+            }
+            Err(error) => {
+                tracing::error!(%attempt, %error, "clearing up failed");
+                (false, 0)
             }
         };
         if !proved {
@@ -248,7 +255,6 @@ impl Attendant {
             let why = Reason::cut(why);
             self.tell(Event::Unkillable { attempt, why }).await;
         }
-        let length = std::fs::metadata(log).map_or(0, |meta| meta.len());
         self.growth.send_replace(LogGrowth {
             length,
             cuts: Vec::new(),

@@ -6,6 +6,8 @@
 //! records on the disk.
 
 mod file;
+#[cfg(test)]
+mod images;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;

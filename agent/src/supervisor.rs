@@ -49,8 +49,8 @@ use tree::Tree;
 
 /// The hidden subcommand that this is.
 pub const SUBCOMMAND: &str = "supervise";
-/// Bytes of log taken at once.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes of log taken at once: on the stack, which counts once per attempt.
+const READ_BYTES: usize = 16 << 10;
 /// A build that runs longer than this is moved into its control group. A
 /// short one ends before the move would pay.
 const GROUP_AFTER: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@
 )]
 
 mod a_debian_package;
+mod agent_killed;
 mod coordinator_killed;
 mod every_meaning_of_exit;
 mod refused_connections;

@@ -227,8 +227,14 @@ impl SpoolFile {
 
     pub(super) fn flush(&mut self) -> io::Result<u64> {
         if self.dirty {
-            self.file.sync_data()?;
             self.dirty = false;
+            if let Err(error) = self.file.sync_data() {
+                // A second flush may succeed without these bytes: they go, and
+                // whoever was not answered brings them again.
+                self.file.set_len(self.size)?;
+                self.written = self.size;
+                return Err(error);
+            }
             self.size = self.written;
         }
         Ok(self.size)
