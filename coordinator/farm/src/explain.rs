@@ -109,8 +109,8 @@ impl Farm {
         Refused {
             code: RefusedCode::Unmatched,
             cause: format!(
-                "no builder could ever take '{}': {}",
-                spec.name, explanation.summary
+                "no builder could ever take '{}' (recipe {}, architecture {}): {}",
+                spec.name, spec.recipe, spec.architecture, explanation.summary
             ),
             fix: fix.to_owned(),
         }
