@@ -5,7 +5,7 @@
 //!
 //! Invariant: between two steps no job waits that a free builder could take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::id::{AgentId, BuilderId, Epoch, JobId, KeyHash, SubmissionId};
@@ -50,6 +50,8 @@ pub struct Farm {
     /// Submissions that a repeated submit has to find again.
     pub(crate) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     pub(crate) submission_keys: BTreeMap<(OwnerId, Text<128>), SubmissionId>,
+    /// Agents that have told of a later life of the store.
+    pub(crate) knowing: BTreeSet<AgentId>,
     pub(crate) estimates: Estimates,
     pub(crate) pace: Pace,
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,

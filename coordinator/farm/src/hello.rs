@@ -127,6 +127,10 @@ impl Farm {
         if self.meta.suspect != Some(highest) {
             self.suspect(highest);
         }
+        if !self.knowing.insert(id) {
+            // It dials again and again; the ledger has what it knows.
+            return true;
+        }
         let held: Vec<String> = attempts
             .iter()
             .filter(|held| self.live_attempt(held.attempt).is_none())

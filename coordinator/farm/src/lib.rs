@@ -34,6 +34,7 @@ pub mod record;
 mod reports;
 mod reset;
 mod restore;
+mod score;
 mod settings;
 mod step;
 #[cfg(test)]

@@ -305,6 +305,7 @@ impl Farm {
             counter: self.meta.epoch.counter.max(seen.counter) + 1,
             random: self.random(),
         };
+        self.knowing.clear();
         self.meta.job_floor = self.meta.job_floor.max(self.meta.job_seen);
         self.step.meta = true;
         let about = About::default().by(by);

@@ -3,7 +3,7 @@
 //! agents to find their way back, which starts in quick succession do not
 //! renew for ever. No session survives a coordinator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use farmbell_protocol::id::{Epoch, JobId};
 use farmbell_protocol::time::{Now, Time};
@@ -59,6 +59,7 @@ impl Farm {
             conns: BTreeMap::new(),
             submissions: BTreeMap::new(),
             submission_keys: BTreeMap::new(),
+            knowing: BTreeSet::new(),
             estimates: Estimates::default(),
             pace: Pace::default(),
             tokens: BTreeMap::new(),

@@ -11,6 +11,7 @@ mod resets;
 mod restores;
 mod scheduling;
 mod sessions;
+mod store;
 mod submits;
 mod tokens;
 
@@ -39,6 +40,8 @@ use crate::record::{
     LedgerKind, Meta, Snapshot, SubmissionRecord, TokenRecord,
 };
 use crate::{Farm, Settings};
+
+pub(crate) use store::Store;
 
 const SECRET: [u8; 16] = [7; 16];
 
@@ -71,80 +74,6 @@ pub(crate) fn spec(text: &str) -> JobSpec {
         priority: 0,
         retries: 0,
         notify: List::default(),
-    }
-}
-
-/// What a store keeps.
-#[derive(Default)]
-pub(crate) struct Store {
-    pub(crate) meta: Option<Meta>,
-    pub(crate) jobs: BTreeMap<JobId, JobRecord>,
-    pub(crate) attempts: BTreeMap<AttemptId, AttemptRecord>,
-    pub(crate) builders: BTreeMap<u32, BuilderRecord>,
-    pub(crate) agents: BTreeMap<u32, AgentRecord>,
-    pub(crate) tokens: BTreeMap<u64, TokenRecord>,
-    pub(crate) submissions: Vec<SubmissionRecord>,
-    pub(crate) ledger: Vec<LedgerEntry>,
-}
-
-impl Store {
-    fn commit(&mut self, change: Change) {
-        match change {
-            Change::Meta(meta) => self.meta = Some(meta),
-            Change::Submission(record) => self.submissions.push(record),
-            Change::Job(record) => {
-                if let Some(JobState::Done(before)) = self.jobs.get(&record.id).map(|j| &j.state)
-                    && self.jobs[&record.id].generation == record.generation
-                {
-                    panic!("I3: {before:?} is overwritten by {record:?}");
-                }
-                self.jobs.insert(record.id, *record);
-            }
-            Change::Spec { .. } | Change::Artifacts { .. } => {}
-            Change::Attempt(record) => {
-                self.attempts.insert(record.id, *record);
-            }
-            Change::Builder(record) => {
-                self.builders.insert(record.id.0, *record);
-            }
-            Change::BuilderRemoved(id) => {
-                self.builders.remove(&id.0);
-            }
-            Change::Agent(record) => {
-                self.agents.insert(record.id.0, *record);
-            }
-            Change::AgentRemoved(id) => {
-                self.agents.remove(&id.0);
-            }
-            Change::Token(record) => {
-                self.tokens.insert(record.id, record);
-            }
-            Change::Ledger(entry) => {
-                let next = self.ledger.last().map_or(1, |last| last.seq + 1);
-                assert_eq!(entry.seq, next, "the ledger has no gaps");
-                self.ledger.push(entry);
-            }
-        }
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            meta: self.meta.clone(),
-            submissions: self.submissions.clone(),
-            jobs: self
-                .jobs
-                .values()
-                .filter(|job| !matches!(job.state, JobState::Done(_)))
-                .cloned()
-                .collect(),
-            builders: self.builders.values().cloned().collect(),
-            agents: self.agents.values().cloned().collect(),
-            tokens: self.tokens.values().cloned().collect(),
-        }
-    }
-
-    pub(crate) fn kinds(&self) -> Vec<LedgerKind> {
-        self.ledger.iter().map(|entry| entry.kind).collect()
     }
 }
 

@@ -15,6 +15,11 @@ use crate::jobs::{Job, State, bounded};
 use crate::ledger::About;
 use crate::placement::needs_of;
 use crate::record::{Change, JobRecord, JobState, LedgerKind, SubmissionRecord};
+use crate::score;
+
+/// Idempotency keys remembered, the newest: a repeated submit comes within
+/// minutes, and a million of them take some 300 MB.
+const KEYS_MAX: usize = 1 << 20;
 
 impl Farm {
     pub(crate) fn submit(&mut self, by: &Text<128>, submit: Submit) -> Result<Reply, Refused> {
@@ -69,10 +74,14 @@ impl Farm {
         let owner = self.queue.owners.intern(&record.owner);
         self.submission_keys.insert((owner, key.clone()), record.id);
         self.submissions.insert(record.id, record);
+        if self.submissions.len() > KEYS_MAX
+            && let Some((_, oldest)) = self.submissions.pop_first()
+            && let Some(key) = oldest.key
+        {
+            let owner = self.queue.owners.intern(&oldest.owner);
+            self.submission_keys.remove(&(owner, key));
+        }
     }
-
-    /// A submission whose jobs are all decided is kept only for its key.
-    pub(crate) fn forget_submission(&mut self, _job: &Job) {}
 
     fn admissible(&self, submit: &Submit) -> Result<(), Refused> {
         if self.meta.suspect.is_some() {
@@ -89,19 +98,7 @@ impl Farm {
                 });
             }
         }
-        let unfinished = u64::try_from(self.jobs.len() + submit.jobs.len()).unwrap_or(u64::MAX);
-        if unfinished > self.settings.limits.queued_jobs {
-            return Err(Refused {
-                code: RefusedCode::Limit,
-                cause: format!(
-                    "{} jobs are unfinished; {} more pass the limit limits.queued_jobs = {}",
-                    self.jobs.len(),
-                    submit.jobs.len(),
-                    self.settings.limits.queued_jobs
-                ),
-                fix: "wait until some have finished, or raise the limit".to_owned(),
-            });
-        }
+        self.has_room(submit.jobs.len())?;
         if submit.allow_unmatched {
             return Ok(());
         }
@@ -109,6 +106,22 @@ impl Farm {
             Some(spec) => Err(self.unmatched_refusal(spec)),
             None => Ok(()),
         }
+    }
+
+    fn has_room(&self, more: usize) -> Result<(), Refused> {
+        let max = self.settings.limits.queued_jobs;
+        let unfinished = self.jobs.len();
+        if u64::try_from(unfinished + more).is_ok_and(|all| all <= max) {
+            return Ok(());
+        }
+        Err(Refused {
+            code: RefusedCode::Limit,
+            cause: format!(
+                "{unfinished} jobs are unfinished; {more} more pass the limit \
+                 limits.queued_jobs = {max}"
+            ),
+            fix: "wait until some have finished, or raise the limit".to_owned(),
+        })
     }
 
     fn accept_job(&mut self, by: &Text<128>, submission: SubmissionId, spec: JobSpec) -> JobId {
@@ -123,7 +136,7 @@ impl Farm {
             submitted_wall: wall,
             class: self.queue.intern_class(&needs_of(&spec), Vec::new()),
             owner: self.queue.owners.intern(&spec.owner),
-            priority: spec.priority,
+            priority: score::of(&spec),
             generation: 1,
             number: 0,
             ran: 0,
@@ -167,6 +180,7 @@ impl Farm {
                 fix: format!("see farmbell job show {}", stored.id),
             });
         }
+        self.has_room(1)?;
         let Some(generation) = stored.generation.checked_add(1) else {
             return Err(Refused {
                 code: RefusedCode::Limit,

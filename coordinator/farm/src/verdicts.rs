@@ -186,7 +186,6 @@ impl Farm {
         self.deadlines.disarm(Deadline::Avoid(job_id));
         self.deadlines.disarm(Deadline::Cancel(job_id));
         self.queue.classes.release(job.class);
-        self.forget_submission(&job);
     }
 
     /// The planted fault: the job waits on although it has its verdict.
