@@ -86,6 +86,8 @@ enum Command {
     Token(tokens::TokenCommand),
     /// Show what waits, in the order it would start, and why
     Queue(farm::QueueArgs),
+    /// Keep jobs with a low score from starting
+    Brake(farm::BrakeArgs),
     /// After a restored backup
     #[command(subcommand)]
     Restore(farm::RestoreCommand),
@@ -180,6 +182,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Agent(command) => agents::run(context, command).await,
         Command::Token(command) => tokens::run(context, command).await,
         Command::Queue(args) => farm::queue(context, &args).await,
+        Command::Brake(args) => farm::brake(context, args).await,
         Command::Restore(command) => farm::restore(context, command).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Demo(_) => unreachable!("the demo makes its own coordinator first"),

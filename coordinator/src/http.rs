@@ -13,7 +13,8 @@
 //! | `GET jobs/ID/wait?timeout_ms` | answered when there is a verdict |
 //! | `GET jobs/ID/log?attempt&offset&tail&follow` | `X-Log-Offset`, `X-Attempt` |
 //! | `GET jobs/ID/next-attempt?after` | answered when there is one |
-//! | `POST jobs/ID/cancel`, `…/retry` | |
+//! | `POST jobs/ID/cancel`, `…/retry`, `…/act` | acts: see [`wire::JobActSpec`] |
+//! | `POST bulk`, `brake` | the same to all jobs of a filter; the least score that starts |
 //! | `GET artifacts/ID/NAME` | |
 //! | `GET overview`, `queue`, `builders`, `agents` | the farm at one moment |
 //! | `POST builders/NAME/ACT`, `agents/NAME/ACT` | the operator's acts |
@@ -24,6 +25,7 @@
 //! Beside it `/` (the builders page), `/metrics` and `/healthz`. Refusals are
 //! [`wire::Problem`]s: cause, fix, and a code for programs.
 
+mod acts;
 mod agents;
 mod artifacts;
 mod blobs;
@@ -149,6 +151,7 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/jobs/{job}", get(jobs::show))
         .route("/jobs/{job}/cancel", post(jobs::cancel))
         .route("/jobs/{job}/retry", post(jobs::retry))
+        .route("/jobs/{job}/act", post(acts::one))
         .route("/jobs/{job}/explain", get(jobs::explain))
         .route("/jobs/{job}/wait", get(jobs::wait))
         .route("/jobs/{job}/next-attempt", get(jobs::next_attempt))
@@ -156,6 +159,8 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/jobs/{job}/artifacts", get(artifacts::list))
         .route("/artifacts/{job}/{*name}", get(artifacts::get))
         .route("/overview", get(builders::overview))
+        .route("/bulk", post(acts::bulk))
+        .route("/brake", post(acts::brake))
         .route("/queue", get(queue::queue))
         .route("/restore/accept", post(restore::accept))
         .route("/builders", get(builders::list))

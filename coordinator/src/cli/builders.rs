@@ -3,10 +3,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::Context;
 use super::client::segment;
 use super::exit::{Exit, Result};
 use super::output::span;
+use super::{Context, units};
 use crate::http::wire::{Act, BuilderView, Stamp};
 
 #[derive(Args, Debug)]
@@ -32,7 +32,14 @@ pub(super) enum BuilderCommand {
     /// Let it take work by itself again
     Auto(ActArgs),
     /// Let it finish what it has, then give it nothing new
-    Drain(ActArgs),
+    #[command(after_help = "Example:\n  farmbell builder drain b1 --within 2h --reason 'new disk'")]
+    Drain {
+        #[command(flatten)]
+        act: ActArgs,
+        /// After this long its job is taken from it and waits again
+        #[arg(long, value_name = "SPAN", value_parser = units::milliseconds)]
+        within: Option<u64>,
+    },
     /// End a drain or a quarantine
     Resume(ActArgs),
     /// Take it out as suspect, as the farm does by itself
@@ -103,19 +110,23 @@ fn first_reason(builder: &BuilderView) -> String {
 pub(super) async fn run(context: &Context, command: BuilderCommand) -> Result<Exit> {
     let (act, word) = match command {
         BuilderCommand::Show { name } => return show(context, &name).await,
-        BuilderCommand::Enable(act) => (act, "enable"),
-        BuilderCommand::Disable(act) => (act, "disable"),
-        BuilderCommand::Manual(act) => (act, "manual"),
-        BuilderCommand::Auto(act) => (act, "auto"),
-        BuilderCommand::Drain(act) => (act, "drain"),
-        BuilderCommand::Resume(act) => (act, "resume"),
-        BuilderCommand::Quarantine(act) => (act, "quarantine"),
-        BuilderCommand::Reset(act) => (act, "reset"),
+        BuilderCommand::Enable(act) => (act, "enable".to_owned()),
+        BuilderCommand::Disable(act) => (act, "disable".to_owned()),
+        BuilderCommand::Manual(act) => (act, "manual".to_owned()),
+        BuilderCommand::Auto(act) => (act, "auto".to_owned()),
+        BuilderCommand::Drain { act, within: None } => (act, "drain".to_owned()),
+        BuilderCommand::Drain {
+            act,
+            within: Some(ms),
+        } => (act, format!("drain?within_ms={ms}")),
+        BuilderCommand::Resume(act) => (act, "resume".to_owned()),
+        BuilderCommand::Quarantine(act) => (act, "quarantine".to_owned()),
+        BuilderCommand::Reset(act) => (act, "reset".to_owned()),
         BuilderCommand::Remove {
             act,
             abandon: false,
-        } => (act, "remove"),
-        BuilderCommand::Remove { act, abandon: true } => (act, "remove?abandon=true"),
+        } => (act, "remove".to_owned()),
+        BuilderCommand::Remove { act, abandon: true } => (act, "remove?abandon=true".to_owned()),
     };
     let path = format!("/api/v1/builders/{}/{word}", segment(&act.name));
     let body = Act { reason: act.reason };

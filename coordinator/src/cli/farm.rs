@@ -1,17 +1,41 @@
-//! `farmbell queue` and `farmbell restore accept`: the farm as a whole.
+//! `farmbell queue`, `farmbell brake` and `farmbell restore accept`: the farm as a whole.
 
 use clap::{Args, Subcommand};
 
 use super::Context;
 use super::exit::{Exit, Result};
 use super::output::{span, table};
-use crate::http::wire::{Act, OverviewView, QueueView, Stamp};
+use crate::http::wire::{Act, BrakeRequest, OverviewView, QueueView, Stamp};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   farmbell queue
   farmbell --output json queue | jq .waiting")]
 pub(super) struct QueueArgs {}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  farmbell brake 0 --reason 'only urgent work today'
+  farmbell brake 50 --arch riscv64
+  farmbell brake --lift")]
+pub(super) struct BrakeArgs {
+    /// The least score that starts
+    #[arg(
+        allow_negative_numbers = true,
+        required_unless_present = "lift",
+        conflicts_with = "lift"
+    )]
+    least: Option<i32>,
+    /// Let everything start again
+    #[arg(long)]
+    lift: bool,
+    /// Only for this architecture
+    #[arg(long)]
+    arch: Option<String>,
+    /// Why; stands in the history
+    #[arg(long, default_value = "")]
+    reason: String,
+}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RestoreCommand {
@@ -68,6 +92,23 @@ fn text(queue: &QueueView) -> String {
         text.push_str(&format!("\n… and {} more", queue.waiting - shown));
     }
     text
+}
+
+pub(super) async fn brake(context: &Context, args: BrakeArgs) -> Result<Exit> {
+    let request = BrakeRequest {
+        architecture: args.arch,
+        least: args.least,
+        reason: args.reason,
+    };
+    let set: BrakeRequest = context.client.post("/api/v1/brake", &request).await?;
+    context.output.one(&set, |set| {
+        let whom = set.architecture.as_deref().unwrap_or("every architecture");
+        match set.least {
+            Some(least) => format!("on {whom}, jobs below {least} do not start"),
+            None => format!("the brake on {whom} is lifted"),
+        }
+    })?;
+    Ok(Exit::Ok)
 }
 
 pub(super) async fn restore(context: &Context, command: RestoreCommand) -> Result<Exit> {

@@ -7,7 +7,9 @@ use super::exit::{Exit, Result};
 use super::output::{facts, size, span, table};
 use super::pick::{Filter, Pick};
 use super::{Context, units, wait};
-use crate::http::wire::{Act, AttemptView, ExplainView, JobDetail, JobView, PlanView, Stamp};
+use crate::http::wire::{
+    Act, AttemptView, ExplainView, JobActSpec, JobDetail, JobView, PlanView, Stamp,
+};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -38,9 +40,8 @@ pub(super) enum JobCommand {
     Cancel {
         #[command(flatten)]
         pick: Pick,
-        /// Stands in the history
-        #[arg(long, default_value = "")]
-        reason: String,
+        #[command(flatten)]
+        why: Why,
     },
     /// Build finished jobs again, as a new generation each
     #[command(after_help = "Examples:
@@ -49,6 +50,42 @@ pub(super) enum JobCommand {
     Retry {
         #[command(flatten)]
         pick: Pick,
+    },
+    /// Set the score of jobs, frozen from then on; higher starts earlier
+    #[command(after_help = "Examples:
+  farmbell job set-priority 100 k3v9
+  farmbell job set-priority -5 --owner nightly --state waiting")]
+    SetPriority {
+        #[arg(allow_negative_numbers = true)]
+        priority: i32,
+        #[command(flatten)]
+        pick: Pick,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Keep waiting jobs from starting until they are resumed
+    #[command(after_help = "Example:\n  farmbell job suspend --submission sk3v9abcd")]
+    Suspend {
+        #[command(flatten)]
+        pick: Pick,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Let suspended jobs start again
+    #[command(after_help = "Example:\n  farmbell job resume --owner kim")]
+    Resume {
+        #[command(flatten)]
+        pick: Pick,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// End jobs because something newer makes them pointless
+    #[command(after_help = "Example:\n  farmbell job supersede k3v9 --reason 'hello 2.11 is in'")]
+    Supersede {
+        #[command(flatten)]
+        pick: Pick,
+        #[command(flatten)]
+        why: Why,
     },
     /// Wait for verdicts; the exit code tells the worst
     #[command(after_help = "Example:\n  farmbell job wait k3v9 --timeout 30m")]
@@ -62,6 +99,14 @@ pub(super) enum JobCommand {
     /// Say why a job waits, builder by builder
     #[command(after_help = "Example:\n  farmbell job explain k3v9")]
     Explain { job: String },
+}
+
+/// Why something is done.
+#[derive(Args, Debug)]
+pub(super) struct Why {
+    /// Stands in the history
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 pub(super) async fn list(context: &Context, args: &JobsArgs) -> Result<Exit> {
@@ -97,7 +142,18 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
             context.output.one(&detail, detail_text)?;
             Ok(Exit::Ok)
         }
-        JobCommand::Cancel { pick, reason } => pick.each(context, "cancel", &Act { reason }).await,
+        JobCommand::Cancel { pick, why } => act(context, &pick, JobActSpec::Cancel, why).await,
+        JobCommand::Supersede { pick, why } => {
+            act(context, &pick, JobActSpec::Supersede, why).await
+        }
+        JobCommand::Suspend { pick, why } => act(context, &pick, JobActSpec::Suspend, why).await,
+        JobCommand::Resume { pick, why } => act(context, &pick, JobActSpec::Resume, why).await,
+        JobCommand::SetPriority {
+            priority,
+            pick,
+            why,
+        } => act(context, &pick, JobActSpec::SetPriority(priority), why).await,
+        // The farm forgets finished jobs, so it cannot do this by a filter itself.
         JobCommand::Retry { pick } => pick.each(context, "retry", &Act::default()).await,
         JobCommand::Wait { jobs, timeout } => {
             let finished = wait::or_interrupt(&jobs, async {
@@ -119,6 +175,10 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
             Ok(Exit::Ok)
         }
     }
+}
+
+async fn act(context: &Context, pick: &Pick, act: JobActSpec, why: Why) -> Result<Exit> {
+    pick.act(context, act, why.reason).await
 }
 
 /// One line that says how a job stands.

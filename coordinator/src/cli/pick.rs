@@ -3,12 +3,15 @@
 
 use clap::Args;
 use futures_util::StreamExt;
+use serde::Serialize;
 
 use super::Context;
 use super::client::segment;
 use super::exit::{Exit, Failure, Result};
 use super::output::remark;
-use crate::http::wire::{Act, JobList, JobView};
+use crate::http::wire::{
+    BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobList, JobView,
+};
 
 /// Jobs asked for at a time.
 const PAGE: u32 = 500;
@@ -49,6 +52,26 @@ pub(super) struct Pick {
 impl Filter {
     fn is_empty(&self) -> bool {
         self.pairs().iter().all(|(_, value)| value.is_none())
+    }
+
+    /// The same filter for the farm, which knows unfinished jobs and whole
+    /// names only.
+    fn in_farm(&self) -> Option<FilterSpec> {
+        let waiting = match self.state.as_deref() {
+            None => false,
+            Some("waiting") => true,
+            Some(_) => return None,
+        };
+        if self.name.is_some() {
+            return None;
+        }
+        Some(FilterSpec {
+            owner: self.owner.clone(),
+            submission: self.submission.clone(),
+            architecture: self.arch.clone(),
+            name: None,
+            waiting,
+        })
     }
 
     fn pairs(&self) -> [(&'static str, &Option<String>); 5] {
@@ -108,9 +131,47 @@ impl Pick {
         }
     }
 
+    /// Acts on them: by ids one after the other, by a filter in the farm itself,
+    /// where it goes on whatever restarts.
+    pub(super) async fn act(
+        &self,
+        context: &Context,
+        act: JobActSpec,
+        reason: String,
+    ) -> Result<Exit> {
+        let filter = match self.filter.in_farm() {
+            Some(filter) if self.jobs.is_empty() && !self.filter.is_empty() => filter,
+            Some(_) | None => {
+                return self
+                    .each(context, "act", &JobActRequest { act, reason })
+                    .await;
+            }
+        };
+        let request = BulkRequest {
+            filter,
+            act,
+            reason,
+        };
+        let bulk: BulkView = context.client.post("/api/v1/bulk", &request).await?;
+        context.output.one(&bulk, |bulk| {
+            let more = if bulk.finished {
+                ""
+            } else {
+                " so far; the farm goes on, see farmbell events -f"
+            };
+            format!("{} jobs changed{more}", bulk.changed)
+        })?;
+        Ok(Exit::Ok)
+    }
+
     /// Does the same with each of them. One that refuses does not keep the
     /// others from it.
-    pub(super) async fn each(&self, context: &Context, act: &str, body: &Act) -> Result<Exit> {
+    pub(super) async fn each<B: Serialize>(
+        &self,
+        context: &Context,
+        act: &str,
+        body: &B,
+    ) -> Result<Exit> {
         let ids = self.ids(context).await?;
         let one = |id: String| async move {
             let path = format!("/api/v1/jobs/{}/{act}", segment(&id));
@@ -139,7 +200,7 @@ impl Pick {
                 }
             }
         }
-        remark(&format!("{act}: {done} of {all} jobs"));
+        remark(&format!("done with {done} of {all} jobs"));
         Ok(worst)
     }
 }

@@ -312,6 +312,35 @@ async fn many_jobs_are_cancelled_and_retried_by_a_filter() {
 }
 
 #[tokio::test]
+async fn jobs_are_suspended_resumed_and_given_another_score() {
+    let world = World::start().await;
+    let submitted = world.submit(vec![job("one"), job("two")]).await;
+    let id = submitted.jobs[0].id.as_str();
+    let show = async |id: &str| -> JobDetail {
+        let path = format!("/api/v1/jobs/{id}");
+        world.context.client.get(&path).await.unwrap()
+    };
+    let owner = show(id).await.job.owner;
+    assert_eq!(world.types(&["job", "suspend", id]).await, Ok(Exit::Ok));
+    assert!(show(id).await.job.suspended);
+    assert_eq!(
+        world.types(&["job", "resume", "--owner", &owner]).await,
+        Ok(Exit::Ok)
+    );
+    assert!(!show(id).await.job.suspended);
+    let line = ["job", "set-priority", "-7", "--state", "waiting"];
+    assert_eq!(world.types(&line).await, Ok(Exit::Ok));
+    assert_eq!(show(id).await.job.priority, -7);
+    assert_eq!(world.types(&["brake", "0"]).await, Ok(Exit::Ok));
+    assert_eq!(world.types(&["job", "explain", id]).await, Ok(Exit::Ok));
+    assert_eq!(world.types(&["brake", "--lift"]).await, Ok(Exit::Ok));
+    assert_eq!(world.types(&["job", "supersede", id]).await, Ok(Exit::Ok));
+    assert_eq!(show(id).await.job.verdict.unwrap().verdict, "superseded");
+    let done = failure(world.types(&["job", "suspend", id]).await);
+    assert_eq!(done.exit, Exit::Refused, "{done}");
+}
+
+#[tokio::test]
 async fn lists_are_filtered_and_come_in_pages() {
     let world = World::start().await;
     let mut jobs: Vec<_> = (0..5).map(|n| job(&format!("job{n}"))).collect();

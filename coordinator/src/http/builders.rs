@@ -10,7 +10,7 @@ use farmbell_protocol::bounded::Text;
 use super::caller::{Caller, Operator};
 use super::extract::{Asked, Said};
 use super::problem::{Result, not_found};
-use super::wire::{Act, BuilderView, Code, OverviewView, Problem, RemoveQuery};
+use super::wire::{Act, ActQuery, BuilderView, Code, OverviewView, Problem};
 use super::{Api, show, unexpected};
 
 pub(super) async fn overview(State(api): State<Api>, caller: Caller) -> Result<Json<OverviewView>> {
@@ -35,10 +35,10 @@ pub(super) async fn act(
     State(api): State<Api>,
     Operator(by): Operator,
     Path((name, word)): Path<(String, String)>,
-    Asked(remove): Asked<RemoveQuery>,
+    Asked(query): Asked<ActQuery>,
     Said(said): Said<Option<Act>>,
 ) -> Result<Json<Option<BuilderView>>> {
-    let act = parse(&word, remove)?;
+    let act = parse(&word, query)?;
     let builder = find(&*ask(&api).await?, &name)?.record.id;
     let why = Text::cut(said.unwrap_or_default().reason);
     api.ask(by, Command::Builder { builder, act, why }).await?;
@@ -47,16 +47,19 @@ pub(super) async fn act(
     Ok(Json(view.map(show::builder)))
 }
 
-fn parse(word: &str, remove: RemoveQuery) -> Result<BuilderAct> {
+fn parse(word: &str, query: ActQuery) -> Result<BuilderAct> {
     match word {
         "enable" | "auto" | "resume" => Ok(BuilderAct::Set(OperatorMode::Enabled)),
         "disable" => Ok(BuilderAct::Set(OperatorMode::Disabled)),
         "manual" => Ok(BuilderAct::Set(OperatorMode::Manual)),
-        "drain" => Ok(BuilderAct::Set(OperatorMode::Draining)),
+        "drain" => Ok(match query.within_ms {
+            Some(within_ms) => BuilderAct::Drain { within_ms },
+            None => BuilderAct::Set(OperatorMode::Draining),
+        }),
         "quarantine" => Ok(BuilderAct::Set(OperatorMode::Quarantined)),
         "reset" => Ok(BuilderAct::Reset),
         "remove" => Ok(BuilderAct::Remove {
-            abandon: remove.abandon,
+            abandon: query.abandon,
         }),
         other => Err(not_found(
             format!("'{other}' is nothing one can do with a builder"),

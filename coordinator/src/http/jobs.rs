@@ -206,7 +206,7 @@ pub(super) async fn retry(
 }
 
 /// The job as an act left it.
-async fn after(api: &Api, job: JobId, reply: Reply) -> Result<Json<JobView>> {
+pub(super) async fn after(api: &Api, job: JobId, reply: Reply) -> Result<Json<JobView>> {
     if let Reply::Job(job) = &reply {
         return Ok(Json(show::job(job)));
     }

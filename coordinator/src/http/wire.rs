@@ -5,6 +5,7 @@
 //! Invariants: times are RFC 3339 in UTC, sizes are bytes, durations are
 //! milliseconds and say so in their names; fields are only added.
 
+mod act;
 mod builder;
 mod event;
 mod health;
@@ -15,8 +16,9 @@ mod token;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use act::{BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec};
 pub use builder::{
-    Act, AgentView, BuilderView, EnvelopeView, Occupant, OverviewView, RemoveQuery, ResetView,
+    Act, ActQuery, AgentView, BuilderView, EnvelopeView, Occupant, OverviewView, ResetView,
 };
 pub use event::EventView;
 pub use health::HealthView;

@@ -106,9 +106,12 @@ pub struct Act {
     pub reason: String,
 }
 
+/// The query of an act on a builder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RemoveQuery {
-    /// Even while it holds an attempt.
+pub struct ActQuery {
+    /// `remove`: even while it holds an attempt.
     pub abandon: bool,
+    /// `drain`: after this time its attempt is taken from it.
+    pub within_ms: Option<u64>,
 }

@@ -1,0 +1,106 @@
+//! Acts on jobs, one or many, and the brake on the queue: from JSON to the
+//! farm's commands.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use farmbell_farm::effect::Reply;
+use farmbell_farm::event::{Command, Filter, JobAct};
+use farmbell_protocol::bounded::Text;
+
+use super::caller::{Caller, Operator};
+use super::extract::Said;
+use super::problem::{Result, invalid};
+use super::wire::{
+    BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobView,
+};
+use super::{Api, jobs, lookup, unexpected};
+
+pub(super) async fn one(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Path(id): Path<String>,
+    Said(request): Said<JobActRequest>,
+) -> Result<Json<JobView>> {
+    let caller = Caller::Operator(by.clone());
+    let job = lookup::job(&api, &caller, &id).await?.id;
+    let command = Command::Job {
+        job,
+        act: act(request.act),
+        why: Text::cut(request.reason),
+    };
+    let reply = api.ask(by, command).await?;
+    jobs::after(&api, job, reply).await
+}
+
+pub(super) async fn bulk(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Said(request): Said<BulkRequest>,
+) -> Result<Json<BulkView>> {
+    let command = Command::Bulk {
+        filter: filter(&request.filter)?,
+        act: act(request.act),
+        why: Text::cut(request.reason),
+    };
+    let reply = api.ask(by, command).await?;
+    let Reply::Bulk {
+        operation,
+        changed,
+        finished,
+    } = reply
+    else {
+        return Err(unexpected(&reply));
+    };
+    Ok(Json(BulkView {
+        operation,
+        changed,
+        finished,
+    }))
+}
+
+pub(super) async fn brake(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Said(request): Said<BrakeRequest>,
+) -> Result<Json<BrakeRequest>> {
+    let command = Command::Brake {
+        architecture: name("architecture", request.architecture.as_deref())?,
+        least: request.least,
+        why: Text::cut(request.reason.as_str()),
+    };
+    api.ask(by, command).await?;
+    Ok(Json(request))
+}
+
+const fn act(act: JobActSpec) -> JobAct {
+    match act {
+        JobActSpec::Cancel => JobAct::Cancel,
+        JobActSpec::Supersede => JobAct::Supersede,
+        JobActSpec::Suspend => JobAct::Suspend,
+        JobActSpec::Resume => JobAct::Resume,
+        JobActSpec::SetPriority(priority) => JobAct::SetPriority(priority),
+    }
+}
+
+fn filter(spec: &FilterSpec) -> Result<Filter> {
+    Ok(Filter {
+        owner: name("owner", spec.owner.as_deref())?,
+        submission: spec
+            .submission
+            .as_deref()
+            .map(lookup::submission)
+            .transpose()?,
+        architecture: name("architecture", spec.architecture.as_deref())?,
+        name: name("name", spec.name.as_deref())?,
+        waiting: spec.waiting,
+    })
+}
+
+fn name<const MAX: usize>(field: &str, text: Option<&str>) -> Result<Option<Text<MAX>>> {
+    text.map(Text::new).transpose().map_err(|e| {
+        invalid(
+            format!("the {field} has {} bytes; there may be {}", e.length, e.max),
+            "Nothing has so long a name.",
+        )
+    })
+}

@@ -1,0 +1,70 @@
+//! Acts on jobs, one or many, and on the queue.
+
+use serde::{Deserialize, Serialize};
+
+/// What is done to a job, with its parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobActSpec {
+    Cancel,
+    Supersede,
+    Suspend,
+    Resume,
+    /// The score, frozen from now on.
+    SetPriority(i32),
+}
+
+/// The body of `POST jobs/ID/act`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobActRequest {
+    pub act: JobActSpec,
+    /// Stands in the history.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The same to every unfinished job that matches all that is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BulkRequest {
+    pub filter: FilterSpec,
+    pub act: JobActSpec,
+    #[serde(default)]
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilterSpec {
+    pub owner: Option<String>,
+    pub submission: Option<String>,
+    pub architecture: Option<String>,
+    /// The whole name.
+    pub name: Option<String>,
+    /// Only those that wait.
+    pub waiting: bool,
+}
+
+/// A bulk operation; unless it is finished it goes on, whatever restarts, and
+/// the event stream tells its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkView {
+    pub operation: u64,
+    /// Jobs changed so far.
+    pub changed: u64,
+    pub finished: bool,
+}
+
+/// Jobs below a score do not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrakeRequest {
+    /// `null`: every architecture.
+    #[serde(default)]
+    pub architecture: Option<String>,
+    /// `null` lifts it.
+    pub least: Option<i32>,
+    #[serde(default)]
+    pub reason: String,
+}
