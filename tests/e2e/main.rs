@@ -8,7 +8,9 @@
 
 mod a_debian_package;
 mod agent_killed;
+mod backup_restored;
 mod coordinator_killed;
 mod every_meaning_of_exit;
+mod poison_event;
 mod refused_connections;
 mod refused_jobs;
