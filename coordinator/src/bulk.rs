@@ -161,8 +161,9 @@ async fn serve(listener: Listener, transfers: Transfers, stop: oneshot::Receiver
         tokio::select! {
             incoming = listener.accept() => {
                 let Some(incoming) = incoming else { break };
-                let (open, known) = (listener.open_connections(), connections.len());
-                if let Some(incoming) = screen(incoming, open, known) {
+                let entered = transfers.admissions.entered();
+                let screened = screen(incoming, listener.open_connections(), entered);
+                if let Some(incoming) = screened {
                     connections.spawn(connection::serve(incoming, transfers.clone()));
                 }
             }

@@ -164,7 +164,8 @@ impl Doors {
         let why = "the coordinator is going down; builds go on";
         self.control.close(CloseCode::Shutdown, why);
         let bulk = bulk.close(why);
-        let ended = async { tokio::join!(self.control.drained(), sessions.join_all()) };
+        let told = async { while sessions.join_next().await.is_some() {} };
+        let ended = async { tokio::join!(self.control.drained(), told) };
         if tokio::time::timeout(FAREWELL, ended).await.is_err() {
             tracing::debug!("some agents may learn of the end by silence only");
         }

@@ -91,6 +91,20 @@ impl From<CodecError> for SessionEnd {
 }
 
 impl SessionEnd {
+    /// Whether an operator has to look here, not at the agent.
+    const fn is_our_fault(&self) -> bool {
+        match self {
+            Self::Panic | Self::Spec(_) => true,
+            Self::Frame(_)
+            | Self::Silent
+            | Self::SlowHello
+            | Self::Version { .. }
+            | Self::BadHello(_)
+            | Self::Driver(_)
+            | Self::Last(_) => false,
+        }
+    }
+
     /// The name under which this side ends the connection, if it is not over.
     fn close_code(&self) -> Option<CloseCode> {
         match self {
@@ -132,8 +146,8 @@ async fn converse(conn: ConnId, incoming: Incoming, around: Around) {
     match end.close_code() {
         Some(code) => {
             let key = connection.peer_key();
-            if let SessionEnd::Panic = end {
-                tracing::error!(%key, "a session's task panicked; only this session ends");
+            if end.is_our_fault() {
+                tracing::error!(%key, error = %end, %code, "a session failed; only this one ends");
             } else {
                 tracing::info!(%key, error = %end, %code, "session ended by this side");
             }

@@ -149,6 +149,13 @@ impl Admissions {
         Some(found.door.agent)
     }
 
+    /// Bulk connections that have shown their ticket.
+    pub(crate) fn entered(&self) -> usize {
+        let state = self.locked();
+        let sessions = state.sessions.values();
+        sessions.filter(|session| session.bulk.is_some()).count()
+    }
+
     pub(crate) fn admit(&self, agent: AgentId, attempt: AttemptId) {
         let mut state = self.locked();
         let admitted = state.attempts.entry(attempt).or_insert_with(|| Admitted {

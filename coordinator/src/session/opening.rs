@@ -16,6 +16,10 @@ const BUILDERS_MAX: u16 = 1024;
 /// Attempts of one agent: every builder's backlog and then some.
 const ATTEMPTS_MAX: u16 = 4096;
 
+/// Bytes of a whole Hello: a peer that nobody knows yet can make this side
+/// hold no more.
+const HELLO_BYTES_MAX: u64 = 2 << 20;
+
 /// A whole opening.
 #[derive(Debug)]
 pub(super) enum Opening {
@@ -62,6 +66,10 @@ pub(super) async fn read_opening(
     let (mut builders, mut attempts) = (Vec::new(), Vec::new());
     loop {
         let frame = receive.expect_next().await?;
+        if receive.received_bytes() > HELLO_BYTES_MAX {
+            let text = format!("it is longer than {HELLO_BYTES_MAX} bytes");
+            return Err(SessionEnd::BadHello(text));
+        }
         let kind = frame.kind();
         #[expect(
             clippy::wildcard_enum_match_arm,

@@ -225,6 +225,10 @@ async fn repeat(mut transfer: Transfer, asks: mpsc::Sender<Ask>) -> Result<(), B
                 tracing::warn!(%why, "the coordinator has no space: trying again later");
                 tokio::time::sleep(jittered(NO_SPACE_WAIT)).await;
             }
+            Err(Stopped::Refused(BulkRefusal::Hole, why)) => {
+                tracing::warn!(%why, "the coordinator has less than it said: asking again");
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
             Err(Stopped::Refused(refusal, why)) => {
                 return Err(BulkError::Refused { refusal, why });
             }

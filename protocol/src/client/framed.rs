@@ -151,6 +151,7 @@ pub struct FrameReceiver<F> {
     filled: usize,
     began: Option<Instant>,
     skipped: u64,
+    received: u64,
     frames: PhantomData<fn() -> F>,
 }
 
@@ -163,6 +164,7 @@ impl<F: FrameSet> FrameReceiver<F> {
             filled: 0,
             began: None,
             skipped: 0,
+            received: 0,
             frames: PhantomData,
         }
     }
@@ -208,6 +210,12 @@ impl<F: FrameSet> FrameReceiver<F> {
         self.skipped
     }
 
+    /// Bytes of all frames so far.
+    #[must_use]
+    pub const fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
     /// The stream itself, for raw bytes behind the last frame.
     pub const fn raw(&mut self) -> &mut Receiver {
         &mut self.stream
@@ -228,7 +236,10 @@ impl<F: FrameSet> FrameReceiver<F> {
                     .map_err(|_| FrameError::Slow)??,
             };
             match read {
-                Some(count) => self.filled += count,
+                Some(count) => {
+                    self.filled += count;
+                    self.received += count as u64;
+                }
                 None if self.filled == 0 => return Ok(false),
                 None => return Err(FrameError::Torn),
             }

@@ -239,7 +239,15 @@ impl Listener {
         let config = server_config(identity, profile, keys)?;
         let socket = |source| ListenError::Socket { address, source };
         let udp = UdpSocket::bind(address).map_err(socket)?;
-        enlarge_buffers(&udp, LISTEN_BUFFER);
+        if let Some(granted) = enlarge_buffers(&udp, LISTEN_BUFFER) {
+            tracing::warn!(
+                %address,
+                granted,
+                wanted = LISTEN_BUFFER,
+                "the kernel grants a small receive buffer, many agents at once will be slow: \
+                 raise net.core.rmem_max and net.core.wmem_max"
+            );
+        }
         let endpoint = Endpoint::new(
             endpoint_config(keys),
             Some(config),
@@ -340,7 +348,10 @@ pub(crate) async fn connect(
     };
     let udp = UdpSocket::bind((local, 0)).map_err(HandshakeError::Local)?;
     if let Profile::Bulk(_) = profile {
-        enlarge_buffers(&udp, DIAL_BUFFER);
+        // A small buffer costs a busy agent some speed, and nobody else.
+        if let Some(granted) = enlarge_buffers(&udp, DIAL_BUFFER) {
+            tracing::debug!(granted, wanted = DIAL_BUFFER, "a small socket buffer");
+        }
     }
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime)
@@ -396,20 +407,16 @@ fn endpoint_config(keys: &ServerKeys) -> EndpointConfig {
     config
 }
 
-/// Asks the kernel for room and says so if it grants much less.
-fn enlarge_buffers(socket: &UdpSocket, wanted: usize) {
+/// Asks the kernel for room; comes back with what it grants, if that is less.
+fn enlarge_buffers(socket: &UdpSocket, wanted: usize) -> Option<usize> {
     let socket = socket2::SockRef::from(socket);
     let asked = socket
         .set_recv_buffer_size(wanted)
         .and_then(|()| socket.set_send_buffer_size(wanted));
-    // The kernel reports twice what it grants.
-    match asked.and_then(|()| socket.recv_buffer_size()) {
-        Ok(granted) if granted >= wanted => {}
-        Ok(granted) => tracing::warn!(
-            wanted,
-            granted,
-            "the kernel grants a small receive buffer: raise net.core.rmem_max"
-        ),
-        Err(error) => tracing::warn!(%error, wanted, "no larger socket buffer to be had"),
+    if let Err(error) = asked {
+        tracing::debug!(%error, wanted, "no larger socket buffer");
     }
+    // The kernel reports twice what it was asked for and grants.
+    let granted = socket.recv_buffer_size().unwrap_or(0) / 2;
+    (granted < wanted).then_some(granted)
 }
