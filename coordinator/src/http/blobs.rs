@@ -1,5 +1,5 @@
 //! Blobs by digest: uploads of inputs and downloads. Owns the bridge between
-//! async bodies and blocking files; what is stored was verified in [`Blobs`].
+//! async bodies and blocking files; what is stored was verified in [`crate::blobs`].
 
 use std::io::{self, Read};
 

@@ -40,7 +40,7 @@ struct Size {
     agents: u32,
 }
 
-pub fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let size = if plan.short {
         Size {
             jobs: 100_000,
