@@ -34,6 +34,7 @@ failpoints! {
     BetweenEffects "driver.between-effects"
     AfterHandle "driver.after-handle"
     CommitOpen "store.transaction-open"
+    BlobChunk "blobs.chunk"
     BlobStaged "blobs.staged"
     BlobSynced "blobs.synced"
     BlobRenamed "blobs.renamed"

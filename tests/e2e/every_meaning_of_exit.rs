@@ -112,10 +112,19 @@ fn every_job_has_one_verdict_and_the_tally_agrees() {
         );
         let kind = shown["job"]["verdict"]["kind"].as_str();
         assert_eq!(kind, way.kind, "{name}: {shown:#}");
-        assert_eq!(
+        let (said, ran) = (
             executions(&shown),
             counted.get(name.as_str()).copied().unwrap_or(0),
-            "{name}: the farm and the tally: {shown:#}"
+        );
+        // A cancel may end the shell before it has written its line.
+        let agrees = if way.act == Act::CancelAtOnce {
+            ran <= said
+        } else {
+            ran == said
+        };
+        assert!(
+            agrees,
+            "{name}: the farm says {said}, the tally {ran}: {shown:#}"
         );
     }
 }

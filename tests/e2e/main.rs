@@ -10,6 +10,7 @@ mod a_debian_package;
 mod agent_killed;
 mod backup_restored;
 mod coordinator_killed;
+mod demo;
 mod every_meaning_of_exit;
 mod poison_event;
 mod refused_connections;

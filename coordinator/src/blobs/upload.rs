@@ -11,6 +11,7 @@ use farmbell_protocol::digest::{CHUNK_BYTES, ChunkList, Digest, chunk_count};
 use super::staging::{NODES, PART, publish, read_nodes};
 use super::{BlobError, Blobs, Stored};
 use crate::disk::{DiskError, remove};
+use crate::failpoint::{self, Failpoint};
 
 /// One blob on its way in: the only writer of its staged file. All methods but
 /// [`finish`](Self::finish) block for the work of one chunk at most.
@@ -128,6 +129,7 @@ impl Upload {
             .write_all_at(bytes, self.verified * CHUNK_BYTES)
             .map_err(DiskError::at(&self.path))?;
         self.verified += 1;
+        failpoint::pass(Failpoint::BlobChunk);
         Ok(())
     }
 

@@ -98,6 +98,14 @@ async fn receive(
         want_nodes,
     };
     stream.send.send(have).await?;
+    if from > 0 {
+        let chunks = chunk_count(length);
+        tracing::info!(
+            verified_chunks = from,
+            chunks,
+            "an upload goes on where it was"
+        );
+    }
     let mut writer = Writer::Idle(sink);
     if want_nodes {
         let mut nodes = vec![0; usize_of(chunk_count(length) * 32)];

@@ -138,11 +138,14 @@ impl Demo {
     async fn start_coordinator(&self, farm: &mut Farm) -> anyhow::Result<()> {
         let state = self.directory.join("coordinator");
         let configuration = self.directory.join("coordinator.toml");
+        // The agent remembers where it joined: a later run listens there too.
+        let control = self.address("control");
+        let bulk = self.address("bulk");
+        let http = usual_port_if_free();
         write(
             &configuration,
             &format!(
-                "state = {state:?}\ncontrol = \"127.0.0.1:0\"\nbulk = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:{}\"\n",
-                usual_port_if_free()
+                "state = {state:?}\ncontrol = {control:?}\nbulk = {bulk:?}\nhttp = \"127.0.0.1:{http}\"\n"
             ),
         )?;
         let program = |subcommand| {
@@ -229,9 +232,7 @@ impl Demo {
             return Ok(());
         };
         println!("\nThe farm goes on until Ctrl-C. Open its page, or ask it:");
-        if let Some(page) = self.page() {
-            println!("    {page}");
-        }
+        println!("    http://{}/", self.address("http"));
         println!("    export FARMBELL_SOCKET={}", self.socket.display());
         println!("    {} builders", self.programs.join("farmbell").display());
         tokio::select! {
@@ -240,10 +241,16 @@ impl Demo {
         }
     }
 
-    fn page(&self) -> Option<String> {
+    /// Where the coordinator listens or has listened; any port before that.
+    fn address(&self, name: &str) -> String {
+        self.said_address(name)
+            .unwrap_or_else(|| "127.0.0.1:0".to_owned())
+    }
+
+    fn said_address(&self, name: &str) -> Option<String> {
         let addresses = std::fs::read(self.directory.join("coordinator/addresses.json")).ok()?;
         let addresses: serde_json::Value = serde_json::from_slice(&addresses).ok()?;
-        Some(format!("http://{}/", addresses["http"].as_str()?))
+        Some(addresses[name].as_str()?.to_owned())
     }
 
     /// Types a command, shows what it says, and gives its exit code.

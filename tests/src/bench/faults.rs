@@ -84,7 +84,7 @@ fn farm_with_victims() -> anyhow::Result<TestFarm> {
     std::fs::write(&reset, script)?;
     std::fs::set_permissions(&reset, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let victim =
-        |name: &str| BuilderPlan::named(name).with(&format!("restricted_tags = [{name:?}]"));
+        |name: &str| BuilderPlan::named(name).with(&format!("restricted-tags = [{name:?}]"));
     farm.add_agent(
         "a1",
         &[

@@ -14,7 +14,7 @@ pub(super) fn memory(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let coordinator = memory_of(farm.coordinator.daemon.pid().context("it runs")?)?;
     let alone = farm.add_agent(
         "alone",
-        &[BuilderPlan::named("alone").with("open_tags = [\"alone\"]")],
+        &[BuilderPlan::named("alone").with("tags = [\"alone\"]")],
     );
     let agent = memory_of(alone.daemon.pid().context("it runs")?)?;
 

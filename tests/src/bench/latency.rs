@@ -80,7 +80,7 @@ pub(super) fn start_under_upload(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let mut farm = plan.farm(1);
     let loaders: Vec<_> = (0..UPLOADERS)
         .map(|number| {
-            BuilderPlan::named(&format!("up{number}")).with("restricted_tags = [\"load\"]")
+            BuilderPlan::named(&format!("up{number}")).with("restricted-tags = [\"load\"]")
         })
         .collect();
     farm.add_agent("loader", &loaders);
