@@ -149,14 +149,15 @@ impl Supervisor {
     }
 
     fn run(mut self) -> anyhow::Result<()> {
-        self.start();
+        // Whoever was told to end before anything ran is not started at all.
+        self.take_orders(Instant::now())?;
+        if self.ending.is_not_begun() {
+            self.start();
+        }
         while !self.is_over()? {
             self.wait()?;
             let now = Instant::now();
-            self.clients.accept().context("the socket fails")?;
-            for order in self.clients.orders() {
-                self.order(order, now);
-            }
+            self.take_orders(now)?;
             self.read_output(now)?;
             self.read_signals(now)?;
             self.keep_deadlines(now)?;
@@ -294,6 +295,14 @@ impl Supervisor {
         } else if self.tree.wants_grouping() && now >= self.began + GROUP_AFTER {
             self.tree.enter_group();
         }
+    }
+
+    fn take_orders(&mut self, now: Instant) -> anyhow::Result<()> {
+        self.clients.accept().context("the socket fails")?;
+        for order in self.clients.orders() {
+            self.order(order, now);
+        }
+        Ok(())
     }
 
     fn order(&mut self, order: Order, now: Instant) {

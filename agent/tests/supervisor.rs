@@ -65,12 +65,24 @@ impl Attempt {
     }
 
     fn start(&self) -> Running {
+        self.start_after(&[])
+    }
+
+    fn start_with_order(&self, order: Order) -> Running {
+        let mut bytes = Vec::new();
+        talk::write(&order, &mut bytes);
+        self.start_after(&bytes)
+    }
+
+    /// Starts with these bytes waiting for the supervisor already.
+    fn start_after(&self, said: &[u8]) -> Running {
         self.dir.keep_request(&self.request).unwrap();
         let lock = File::create(self.dir.lock()).unwrap();
         lock.try_lock().unwrap();
         let socket = self.dir.root().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
-        let line = UnixStream::connect(&socket).unwrap();
+        let mut line = UnixStream::connect(&socket).unwrap();
+        line.write_all(said).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_farmbell-agent"))
             .arg("supervise")
             .arg(self.dir.root())
@@ -218,6 +230,17 @@ fn secrets_never_reach_the_log() {
     attempt.request.secrets = vec![secret];
     attempt.run();
     assert_eq!(attempt.log(), "a ***! https://***@host/\n");
+}
+
+#[test]
+fn who_is_told_to_end_before_it_began_is_not_started() {
+    let attempt = Attempt::of("echo ran");
+    let running = attempt.start_with_order(Order::Stop { grace_ms: 0 });
+    let record = running.end();
+    assert_eq!(record.report.outcome, Outcome::Aborted);
+    assert_eq!(record.report.exit, None);
+    assert_eq!(attempt.log(), "");
+    assert!(!attempt.dir.began().exists());
 }
 
 /// Ways for a process to outlive its build. Each prints nothing more.
