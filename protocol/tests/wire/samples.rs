@@ -149,8 +149,15 @@ fn opening() -> Vec<AgentFrame> {
 }
 
 pub(crate) fn agent() -> Vec<AgentFrame> {
-    let (attempt, seq, builder, nonce) = (attempt(), SEQ, BUILDER, NONCE);
     let mut frames = opening();
+    frames.extend(of_attempts());
+    frames.extend(of_builders());
+    frames
+}
+
+fn of_attempts() -> Vec<AgentFrame> {
+    let (attempt, seq, builder) = (attempt(), SEQ, BUILDER);
+    let mut frames = Vec::new();
     for phase in [
         AttemptPhase::Accepted,
         AttemptPhase::Running,
@@ -213,6 +220,12 @@ pub(crate) fn agent() -> Vec<AgentFrame> {
         }
         .into(),
     );
+    frames
+}
+
+fn of_builders() -> Vec<AgentFrame> {
+    let (seq, builder, nonce) = (SEQ, BUILDER, NONCE);
+    let mut frames = Vec::new();
     frames.push(
         ResetStarted {
             builder,
