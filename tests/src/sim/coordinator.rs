@@ -14,7 +14,7 @@ use farmbell_protocol::agent_to_coordinator::AgentFrame;
 use farmbell_protocol::bounded::Text;
 use farmbell_protocol::builder::SealReport;
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, Offer};
-use farmbell_protocol::id::{AttemptId, BuilderIndex, JobId};
+use farmbell_protocol::id::{AttemptId, BuilderId, BuilderIndex, JobId};
 use farmbell_protocol::time::{Now, Time, Wall};
 
 use super::agent::SimAgent;
@@ -280,6 +280,9 @@ impl World {
                 if stored.is_none_or(|agent| agent.session < session) {
                     return broken("I5", "a Welcome with a session that is not stored");
                 }
+                if let Some(conn) = self.network.get_mut(conn) {
+                    conn.builders = builders.iter().map(|welcome| welcome.builder).collect();
+                }
                 self.send_down(
                     conn,
                     Down::Welcome {
@@ -362,20 +365,10 @@ impl World {
         self.send_order(conn, CoordinatorFrame::Offer(offer))
     }
 
-    /// The stored builder behind a place in a session.
-    pub(super) fn builder_of(
-        &self,
-        conn: ConnId,
-        index: BuilderIndex,
-    ) -> Option<farmbell_protocol::id::BuilderId> {
-        let agent = &self.agents[self.network.get(conn)?.agent];
-        let store = &self.coordinator.store;
-        let row = store.agents.values().find(|row| row.key == agent.key)?;
-        let name = format!("b{}-{}", agent.name.strip_prefix("agent-")?, index.0);
-        let mut builders = store.builders.values();
-        builders
-            .find(|builder| builder.agent == row.id && builder.name == *name)
-            .map(|builder| builder.id)
+    /// The builder behind a place in a session, as its Welcome numbered it.
+    fn builder_of(&self, conn: ConnId, index: BuilderIndex) -> Option<BuilderId> {
+        let welcomed = &self.network.get(conn)?.builders;
+        welcomed.get(usize::from(index.0)).copied()
     }
 
     pub(super) fn receive_up(&mut self, id: ConnId, up: Up) -> Result<(), Broken> {

@@ -85,23 +85,7 @@ impl World {
         let store = &self.coordinator.store;
         let key = self.agents[agent].key;
         let row = store.agents.values().find(|row| row.key == key);
-        let one_agent = match fault {
-            Fault::CrashBeforeCommit
-            | Fault::CrashAfterCommit
-            | Fault::CrashAmidEffects
-            | Fault::CrashLoop
-            | Fault::StoreFails
-            | Fault::StoreSlow
-            | Fault::WallJump => false,
-            Fault::AgentCrash
-            | Fault::Reboot
-            | Fault::LongAbsence
-            | Fault::SpoolLost
-            | Fault::Cut
-            | Fault::Partition
-            | Fault::BlackHole
-            | Fault::Unfit => true,
-        };
+        let one_agent = !fault.strikes_coordinator();
         for job in store.unfinished.iter().take(LOOKED_AT) {
             let Some(job) = store.jobs.get(job) else {
                 continue;

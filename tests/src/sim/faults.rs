@@ -45,6 +45,29 @@ faults! {
     Unfit "host unfit" 5;
 }
 
+impl Fault {
+    /// Rather than one agent.
+    pub(super) fn strikes_coordinator(self) -> bool {
+        match self {
+            Self::CrashBeforeCommit
+            | Self::CrashAfterCommit
+            | Self::CrashAmidEffects
+            | Self::CrashLoop
+            | Self::StoreFails
+            | Self::StoreSlow
+            | Self::WallJump => true,
+            Self::AgentCrash
+            | Self::Reboot
+            | Self::LongAbsence
+            | Self::SpoolLost
+            | Self::Cut
+            | Self::Partition
+            | Self::BlackHole
+            | Self::Unfit => false,
+        }
+    }
+}
+
 impl World {
     pub(super) fn fault(&mut self) -> Result<(), Broken> {
         if !self.trouble() {
@@ -63,6 +86,11 @@ impl World {
                 break;
             }
             point -= fault.weight();
+        }
+        if chosen.strikes_coordinator()
+            && !self.rng.per_mille(self.plan.coordinator_faults_per_mille)
+        {
+            return Ok(());
         }
         let agent = self.rng.index(self.agents.len());
         self.trace(|| format!("fault: {} (agent {agent})", chosen.name()));

@@ -9,7 +9,7 @@ use farmbell_protocol::agent_to_coordinator::{
     AgentFrame, Hello, HelloAttempt, HelloBuilder, Join,
 };
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, WelcomeAttempt, WelcomeBuilder};
-use farmbell_protocol::id::{Epoch, SessionId};
+use farmbell_protocol::id::{BuilderId, Epoch, SessionId};
 use farmbell_protocol::time::Time;
 use farmbell_protocol::version::CloseCode;
 
@@ -45,6 +45,8 @@ pub(super) struct Conn {
     pub(super) cut: bool,
     /// What is under way is lost, too.
     pub(super) lost: bool,
+    /// As the Welcome numbered them, by their index.
+    pub(super) builders: Vec<BuilderId>,
     up_last: Time,
     down_last: Time,
 }
@@ -66,6 +68,7 @@ impl Network {
             coordinator_open: true,
             cut: false,
             lost: false,
+            builders: Vec::new(),
             up_last: Time::ZERO,
             down_last: Time::ZERO,
         };

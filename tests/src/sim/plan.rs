@@ -20,6 +20,9 @@ pub struct Plan {
     pub trouble_until: Duration,
     /// Between two faults, on average.
     pub fault_every: Duration,
+    /// Of the coordinator's own faults so many are kept: a farm of thousands
+    /// has as many coordinators as a small one.
+    pub coordinator_faults_per_mille: u64,
     /// Between two acts of users and operators, on average.
     pub act_every: Duration,
     /// Runs are up to this long.
@@ -57,6 +60,7 @@ impl Plan {
             submit_span: Duration::from_secs(600),
             trouble_until: Duration::from_secs(1500),
             fault_every: Duration::from_secs(12),
+            coordinator_faults_per_mille: 1000,
             act_every: Duration::from_secs(9),
             run_max: Duration::from_secs(90),
             settings: settings(),
@@ -91,6 +95,7 @@ impl Plan {
             submit_span: Duration::from_secs(900),
             trouble_until: Duration::from_secs(1800),
             fault_every: Duration::from_secs(2),
+            coordinator_faults_per_mille: 500,
             act_every: Duration::from_secs(3),
             run_max: Duration::from_secs(180),
             settings: settings(),
@@ -109,7 +114,8 @@ impl Plan {
             jobs: 100_000,
             submit_span: Duration::from_secs(1200),
             trouble_until: Duration::from_secs(2400),
-            fault_every: Duration::from_millis(500),
+            fault_every: Duration::from_millis(300),
+            coordinator_faults_per_mille: 40,
             act_every: Duration::from_secs(1),
             run_max: Duration::from_secs(240),
             check_all_every: 100_000,
