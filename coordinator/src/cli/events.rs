@@ -2,13 +2,15 @@
 //! the last entry printed: after a lost connection it goes on behind it,
 //! nothing twice and nothing missing.
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf, BytesMut};
 use clap::Args;
 
 use super::Context;
 use super::client::{Retries, Trouble};
 use super::exit::{Exit, Failure, Result};
-use crate::http::wire::EventView;
+use crate::http::wire::{AgentView, BuilderView, EventView};
 use crate::inert;
 
 #[derive(Args, Debug)]
@@ -36,6 +38,46 @@ const USUAL_TAIL: u64 = 50;
 enum Place {
     After(u64),
     Tail(u64),
+}
+
+/// Names for the numbers that entries carry, fetched when one is new.
+#[derive(Debug, Default)]
+struct Names {
+    builders: BTreeMap<u32, String>,
+    agents: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// Makes sure that the entry's names are known, if anyone knows them: the
+    /// history outlives builders and agents.
+    async fn learn(
+        &mut self,
+        context: &Context,
+        event: &EventView,
+    ) -> std::result::Result<(), Trouble> {
+        if event
+            .builder
+            .is_some_and(|id| !self.builders.contains_key(&id))
+        {
+            let all: Vec<BuilderView> = context.client.try_get("/api/v1/builders").await?;
+            self.builders
+                .extend(all.into_iter().map(|view| (view.id, view.name)));
+        }
+        if event.agent.is_some_and(|id| !self.agents.contains_key(&id)) {
+            let all: Vec<AgentView> = context.client.try_get("/api/v1/agents").await?;
+            self.agents
+                .extend(all.into_iter().map(|view| (view.id, view.name)));
+        }
+        for (ids, id) in [
+            (&mut self.builders, event.builder),
+            (&mut self.agents, event.agent),
+        ] {
+            if let Some(id) = id {
+                ids.entry(id).or_insert_with(|| format!("#{id}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) async fn run(context: &Context, args: &EventsArgs) -> Result<Exit> {
@@ -78,6 +120,7 @@ async fn read(
     {
         *place = Place::After(after);
     }
+    let mut names = Names::default();
     let mut lines = BytesMut::new();
     while let Some(piece) = answer.piece().await? {
         retries.reset();
@@ -86,8 +129,12 @@ async fn read(
             let line = lines.split_to(end);
             lines.advance(1);
             let event = event(&line).map_err(Trouble::Answer)?;
-            *place = Place::After(event.seq);
+            if context.output.is_table() {
+                names.learn(context, &event).await?;
+            }
+            let text = |event: &EventView| text(event, &names);
             context.output.item(&event, text).map_err(Trouble::Answer)?;
+            *place = Place::After(event.seq);
         }
     }
     Ok(())
@@ -112,17 +159,17 @@ fn gone() -> Failure {
     .try_this("systemctl status farmbell-coordinator")
 }
 
-fn text(event: &EventView) -> String {
+fn text(event: &EventView, names: &Names) -> String {
     let mut text = format!("{} {} {}", event.seq, event.at, event.kind);
     let subject = event.attempt.as_ref().or(event.job.as_ref());
     if let Some(subject) = subject {
         text.push_str(&format!(" {subject}"));
     }
-    if let Some(builder) = event.builder {
-        text.push_str(&format!(" builder {builder}"));
+    if let Some(name) = event.builder.and_then(|id| names.builders.get(&id)) {
+        text.push_str(&format!(" builder {}", inert::line(name)));
     }
-    if let Some(agent) = event.agent {
-        text.push_str(&format!(" agent {agent}"));
+    if let Some(name) = event.agent.and_then(|id| names.agents.get(&id)) {
+        text.push_str(&format!(" agent {}", inert::line(name)));
     }
     if !event.by.is_empty() {
         text.push_str(&format!(" by {}", inert::line(&event.by)));

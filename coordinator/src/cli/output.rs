@@ -44,9 +44,9 @@ impl Output {
         row: impl Fn(&T) -> Vec<String>,
     ) -> Result<()> {
         match self.format {
-            Format::Table => self.print(&table(header, items.iter().map(row))),
-            Format::Json => self.print(&pretty(&items)),
-            Format::Ndjson => items.iter().try_for_each(|item| self.print(&compact(item))),
+            Format::Table => print(&table(header, items.iter().map(row))),
+            Format::Json => print(&pretty(&items)),
+            Format::Ndjson => items.iter().try_for_each(|item| print(&compact(item))),
         }
     }
 
@@ -57,9 +57,9 @@ impl Output {
         for_people: impl FnOnce(&T) -> String,
     ) -> Result<()> {
         match self.format {
-            Format::Table => self.print(&for_people(value)),
-            Format::Json => self.print(&pretty(value)),
-            Format::Ndjson => self.print(&compact(value)),
+            Format::Table => print(&inert::lines(for_people(value).as_bytes())),
+            Format::Json => print(&pretty(value)),
+            Format::Ndjson => print(&compact(value)),
         }
     }
 
@@ -70,20 +70,20 @@ impl Output {
         for_people: impl FnOnce(&T) -> String,
     ) -> Result<()> {
         match self.format {
-            Format::Table => self.print(&for_people(value)),
-            Format::Json | Format::Ndjson => self.print(&compact(value)),
+            Format::Table => print(&inert::lines(for_people(value).as_bytes())),
+            Format::Json | Format::Ndjson => print(&compact(value)),
         }
     }
+}
 
-    fn print(self, text: &str) -> Result<()> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        let mut out = anstream::stdout().lock();
-        writeln!(out, "{text}")
-            .and_then(|()| out.flush())
-            .map_err(|e| Failure::output(&e))
+fn print(text: &str) -> Result<()> {
+    if text.is_empty() {
+        return Ok(());
     }
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|e| Failure::output(&e))
 }
 
 /// A remark on standard error, made harmless.

@@ -42,8 +42,12 @@ pub(super) async fn submit(
         let plans: Vec<PlanView> = plans.iter().map(show::plan).collect();
         return Ok(Json(plans).into_response());
     }
-    let blobs = api.blobs.clone();
-    let jobs = blocking(move || check_inputs(&blobs, &jobs).map(|()| jobs)).await??;
+    let jobs = if jobs.iter().any(|job| !job.inputs.is_empty()) {
+        let blobs = api.blobs.clone();
+        blocking(move || check_inputs(&blobs, &jobs).map(|()| jobs)).await??
+    } else {
+        jobs
+    };
     let shown = jobs.clone();
     let command = Command::Submit(Submit {
         key: key(&headers)?,
