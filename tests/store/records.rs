@@ -56,7 +56,7 @@ pub(crate) fn waiting(job: u64) -> JobRecord {
             memory_bytes: 0,
             disk_bytes: 0,
         },
-        owner: text(if job % 2 == 0 { "kim" } else { "lou" }),
+        owner: text(if job.is_multiple_of(2) { "kim" } else { "lou" }),
         private: false,
         priority: 3,
         submitted: Time(job),

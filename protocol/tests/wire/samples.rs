@@ -148,10 +148,6 @@ fn opening() -> Vec<AgentFrame> {
     ]
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one sample a kind, in the order of the kinds"
-)]
 pub(crate) fn agent() -> Vec<AgentFrame> {
     let mut frames = opening();
     frames.extend(of_attempts());
