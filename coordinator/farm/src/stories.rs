@@ -7,6 +7,7 @@ mod cancels;
 mod life;
 mod loss;
 mod operators;
+mod reasons;
 mod resets;
 mod restores;
 mod scheduling;
