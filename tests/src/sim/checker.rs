@@ -249,18 +249,14 @@ impl Checker {
             return broken("I4", format!("the submit {key} made two sets of jobs"));
         }
         self.submitted.insert(key.to_owned(), jobs.to_vec());
-        self.submits_exist(store)
+        exist(store, jobs)
     }
 
+    /// Every acknowledged submit is still there.
     pub(super) fn submits_exist(&self, store: &SimStore) -> Result<(), Broken> {
-        let mut jobs = self.submitted.values().flatten();
-        match jobs.find(|job| !store.jobs.contains_key(job) || !store.specs.contains_key(job)) {
-            Some(job) => broken(
-                "I4",
-                format!("the acknowledged job {job} is not in the store"),
-            ),
-            None => Ok(()),
-        }
+        self.submitted
+            .values()
+            .try_for_each(|jobs| exist(store, jobs))
     }
 
     /// I5: what is acknowledged is in the store.
@@ -293,6 +289,17 @@ impl Checker {
                 format!("builder {builder}: acknowledged up to {seq}, stored {stored:?}"),
             ),
         }
+    }
+}
+
+fn exist(store: &SimStore, jobs: &[JobId]) -> Result<(), Broken> {
+    let mut jobs = jobs.iter();
+    match jobs.find(|job| !store.jobs.contains_key(job) || !store.specs.contains_key(job)) {
+        Some(job) => broken(
+            "I4",
+            format!("the acknowledged job {job} is not in the store"),
+        ),
+        None => Ok(()),
     }
 }
 

@@ -78,6 +78,7 @@ impl World {
         if let Err(error) = farm.check_all() {
             return broken("restore", error.to_string());
         }
+        self.checker.submits_exist(&self.coordinator.store)?;
         self.coordinator.farm = Some(farm);
         self.begin_commit(effects);
         Ok(())
