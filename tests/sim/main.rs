@@ -72,3 +72,34 @@ fn every_switch_is_found() {
         );
     }
 }
+
+#[test]
+fn every_scenario_names_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let table = std::fs::read_to_string(root.join("tests/SCENARIOS.md")).unwrap();
+    let mut sources = String::new();
+    for part in ["agent", "coordinator", "protocol", "tests"] {
+        read_sources(&root.join(part), &mut sources);
+    }
+    let names = table.split('`').skip(1).step_by(2);
+    let mut tests = 0;
+    for name in names.filter(|name| name.contains('_') && !name.contains('/')) {
+        assert!(
+            sources.contains(&format!("fn {name}(")),
+            "SCENARIOS.md names {name}, which no source file has"
+        );
+        tests += 1;
+    }
+    assert!(tests > 30, "{tests} names found in the table");
+}
+
+fn read_sources(directory: &std::path::Path, sources: &mut String) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
