@@ -94,12 +94,13 @@ fn every_scenario_names_tests_that_exist() {
 }
 
 fn read_sources(directory: &std::path::Path, sources: &mut String) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = std::fs::read_dir(directory).expect("the workspace can be read");
+    for entry in entries {
+        let path = entry.expect("the workspace can be read").path();
         if path.is_dir() {
             read_sources(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push_str(&std::fs::read_to_string(&path).unwrap());
+            sources.push_str(&std::fs::read_to_string(&path).expect("sources are text"));
         }
     }
 }
