@@ -10,6 +10,7 @@
 
 mod contract;
 mod killed;
+mod old;
 mod opening;
 mod queries;
 mod records;
