@@ -105,11 +105,7 @@ impl Farm {
         builder.record.strikes += 1;
         self.step.touch_builder(id);
         let strikes = builder.record.strikes;
-        let in_service = match builder.record.mode {
-            OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
-            OperatorMode::Quarantined | OperatorMode::Disabled => false,
-        };
-        if strikes >= QUARANTINE_STRIKES && in_service {
+        if strikes >= QUARANTINE_STRIKES {
             let line = format!("{strikes} strikes, the last: {why}");
             self.quarantine(id, &line);
         }
@@ -122,6 +118,11 @@ impl Farm {
             return;
         };
         let record = &mut builder.record;
+        match record.mode {
+            OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => {}
+            // It is out of service already, for a reason that stands.
+            OperatorMode::Quarantined | OperatorMode::Disabled => return,
+        }
         record.mode = OperatorMode::Quarantined;
         record.mode_why = farmbell_protocol::bounded::Text::cut(why);
         record.mode_by = farmbell_protocol::bounded::Text::default();

@@ -35,7 +35,8 @@ impl Farm {
         }
         if self.knows_more(id, hello, attempts) {
             let why = format!(
-                "this store's epoch {} is not above {}: an operator has to accept the restore",
+                "this store (epoch {}) is older than what the agent has seen (epoch {}): an \
+                 operator has to accept the restore",
                 self.meta.epoch, hello.epoch
             );
             return self.close(conn, CloseCode::LowerEpoch, why);
@@ -114,16 +115,15 @@ impl Farm {
     fn knows_more(&mut self, id: AgentId, hello: &Hello, attempts: &[HelloAttempt]) -> bool {
         let own = self.meta.epoch;
         let other_copy = hello.epoch.counter == own.counter && hello.epoch != own;
-        if hello.epoch.counter <= own.counter && !other_copy {
+        let later_epoch = hello.epoch.counter > own.counter || other_copy;
+        if !later_epoch && !self.remembers_more(id, hello, attempts) {
             return false;
         }
         for held in attempts {
             self.remember_seen(held.attempt);
         }
-        let highest = self
-            .meta
-            .suspect
-            .map_or(hello.epoch, |e| e.max(hello.epoch));
+        let seen = hello.epoch.max(own);
+        let highest = self.meta.suspect.map_or(seen, |known| known.max(seen));
         if self.meta.suspect != Some(highest) {
             self.suspect(highest);
         }
@@ -144,6 +144,24 @@ impl Farm {
         );
         self.note(LedgerKind::RestoreSuspected, About::agent(id), line);
         true
+    }
+
+    /// Whether the agent remembers what this store has forgotten: a backup of
+    /// the same epoch shows in sessions and attempts only. What was accepted
+    /// once is not held against later comers.
+    fn remembers_more(&self, id: AgentId, hello: &Hello, attempts: &[HelloAttempt]) -> bool {
+        if hello.epoch.counter <= self.meta.accepted {
+            return false;
+        }
+        let session = self.agents.get(&id).map(|agent| agent.record.session);
+        let forgotten = |held: &HelloAttempt| {
+            let job = self.jobs.get(&held.attempt.job);
+            held.attempt.job.0 > self.meta.job_floor
+                || job.is_some_and(|job| {
+                    job.generation == held.attempt.generation && job.number < held.attempt.number
+                })
+        };
+        hello.previous_session > session || attempts.iter().any(forgotten)
     }
 
     /// Numbers that were given out in a life of the store that is gone.

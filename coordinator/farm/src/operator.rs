@@ -301,6 +301,7 @@ impl Farm {
                 fix: "nothing has to be accepted".to_owned(),
             });
         };
+        self.meta.accepted = self.meta.epoch.counter.max(seen.counter);
         self.meta.epoch = Epoch {
             counter: self.meta.epoch.counter.max(seen.counter) + 1,
             random: self.random(),

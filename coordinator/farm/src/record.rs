@@ -66,6 +66,8 @@ pub struct Meta {
     /// The highest job number that any agent has shown: known work of a
     /// store that was restored from a backup.
     pub job_seen: u64,
+    /// The highest epoch counter that a restore was accepted for.
+    pub accepted: u64,
     /// The farm's clock at the start of this process.
     pub started: Time,
     /// Since when starts have followed each other too quickly for deadlines

@@ -103,7 +103,10 @@ impl Farm {
             rebooted: record.boot.is_some_and(|boot| boot != hello.boot),
             respooled: record.spool.is_some_and(|spool| spool != hello.spool),
         };
-        record.session = SessionId(record.session.0 + 1);
+        let known = record
+            .session
+            .max(hello.previous_session.unwrap_or(record.session));
+        record.session = SessionId(known.0.saturating_add(1));
         record.boot = Some(hello.boot);
         record.incarnation = hello.incarnation;
         record.spool = Some(hello.spool);

@@ -119,9 +119,11 @@ fn jobs_that_fail_everywhere_make_no_black_hole() {
 #[test]
 fn a_clean_builder_that_turns_out_busy_is_taken_out_at_once() {
     let mut world = World::new();
+    let over = world.submit(spec("over"));
+    world.cancel(over).unwrap();
     let mut host = world.ready(1);
     let stray = AttemptId {
-        job: JobId(77),
+        job: over,
         generation: 1,
         number: 1,
         nonce: 5,

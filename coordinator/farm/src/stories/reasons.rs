@@ -7,6 +7,9 @@ use crate::event::JobAct;
 use crate::record::OperatorMode;
 use farmbell_protocol::agent_to_coordinator::{Condition, Fitness};
 
+/// What an administrator changes about a builder.
+type Cure = fn(&mut HelloBuilder);
+
 /// What is said of the only builder.
 fn why(world: &mut World, job: JobId) -> Vec<Why> {
     match world.ask(Command::Explain { job }) {
@@ -49,7 +52,7 @@ fn a_misfit_names_each_thing_that_the_builder_would_have_to_offer() {
     wanting.limits.disk_bytes = 2 << 30;
     wanting.tags = List::new(vec![name("ssd")]).unwrap();
     let job = world.submit(wanting);
-    let cures: [(Why, fn(&mut HelloBuilder)); 8] = [
+    let cures: [(Why, Cure); 8] = [
         (Why::WrongArchitecture, |b| {
             b.architectures = List::new(vec![name("riscv64")]).unwrap();
         }),

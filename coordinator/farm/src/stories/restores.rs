@@ -49,6 +49,39 @@ fn a_restored_backup_assigns_nothing_until_an_operator_accepts() {
 }
 
 #[test]
+fn a_backup_of_the_same_epoch_is_noticed_by_what_agents_remember() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let mut idle = world.ready(2);
+    let backup = world.store.snapshot();
+    world.hello(&mut idle);
+    let known = world.running(&mut host, "built after the backup");
+    world.store.jobs.clear();
+    world.restart_from(backup);
+    assert!(
+        world.farm.epoch() > host.hello.epoch,
+        "the epochs tell nothing"
+    );
+    for _ in 0..2 {
+        assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+    }
+    world
+        .ask(Command::AcceptRestore {
+            why: Text::default(),
+        })
+        .unwrap();
+    assert_eq!(world.hello(&mut host), None);
+    assert!(matches!(world.standing(known), Standing::Abandon { .. }));
+    assert_eq!(
+        world.hello(&mut idle),
+        None,
+        "who comes later is not asked about again"
+    );
+    let fresh = world.submit(spec("fresh"));
+    assert!(fresh.0 > known.job.0);
+}
+
+#[test]
 fn a_copy_of_the_store_at_the_same_count_is_suspect_too() {
     let mut world = World::new();
     let mut host = world.ready(1);
