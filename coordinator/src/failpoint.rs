@@ -42,6 +42,10 @@ failpoints! {
     LogAppended "logs.appended"
     LogSynced "logs.synced"
     LogClosed "logs.closed"
+    PanicInSession "session.panic-in-report"
+    WelcomeUnsaid "session.welcome-unsaid"
+    BlobUnsaid "bulk.blob-unsaid"
+    LogUnsaid "bulk.log-unsaid"
 }
 
 static ARMED: AtomicBool = AtomicBool::new(false);

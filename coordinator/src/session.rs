@@ -32,6 +32,7 @@ use tracing::Instrument;
 
 use crate::bulk::Admissions;
 use crate::driver::{DriverGone, FarmHandle};
+use crate::failpoint::{self, Failpoint};
 use crate::outbox::{LINE_QUEUE, Line, Lines, Outgoing};
 use crate::specs::{SpecError, Specs};
 use opening::{Opening, read_opening};
@@ -281,6 +282,10 @@ async fn hear(
         if !welcomed.load(Relaxed) || is_opening(&frame) {
             return CodecError::OutOfPlace { kind }.into();
         }
+        assert!(
+            !failpoint::fires(Failpoint::PanicInSession),
+            "injected: a panic in a session's task"
+        );
         if let Err(gone) = farm.tell(Event::Report { conn, frame }).await {
             return gone.into();
         }
@@ -319,6 +324,7 @@ async fn say(
             match outgoing {
                 Outgoing::Frames(frames) => send.queue_encoded(&frames),
                 Outgoing::Welcome(frames) => {
+                    failpoint::pass(Failpoint::WelcomeUnsaid);
                     welcomed.store(true, Relaxed);
                     send.queue_encoded(&frames);
                 }

@@ -122,7 +122,10 @@
 //!
 //! The first stream shows the Welcome's ticket; then each transfer has a
 //! bidirectional stream of its own ([`bulk`]), opened by the agent. Only live
-//! attempts of that agent are served. Any repeat at any point gives the same
+//! attempts of that agent are served. After each Welcome an agent offers all
+//! blobs of its sealed attempts again: what is there is answered so, and
+//! nothing is sent. A blob that others have stored has to be sent all the same,
+//! so that nobody gets at bytes by knowing their hash. Any repeat at any point gives the same
 //! answer, and a cut costs what the receiver had not counted, nothing more.
 //!
 //! * *Log*: byte ranges by offset, with explicit records where output was cut,

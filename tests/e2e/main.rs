@@ -15,3 +15,4 @@ mod every_meaning_of_exit;
 mod poison_event;
 mod refused_connections;
 mod refused_jobs;
+mod session_ended;

@@ -16,6 +16,7 @@ use super::connection::{Stopped, Stream, blocking};
 use super::sink::Sink;
 use super::{Transfers, collect};
 use crate::blobs::BlobError;
+use crate::failpoint::{self, Failpoint};
 
 /// The longest blob: its chunk list is one mebibyte.
 const BLOB_BYTES_MAX: u64 = 32 << 30;
@@ -53,6 +54,7 @@ pub(super) async fn take(
         let delivered = transfers.delivered.clone();
         blocking(move || delivered.note(attempt, digest, length)).await?
     };
+    failpoint::pass(Failpoint::BlobUnsaid);
     stream.send.send(BlobStored { digest }).await?;
     stream.send.finish();
     let admissions = &transfers.admissions;

@@ -8,6 +8,7 @@ use farmbell_protocol::bulk::{BulkRequest, LogHave, LogStored};
 
 use super::Transfers;
 use super::connection::{Stopped, Stream, blocking, out_of_place};
+use crate::failpoint::{self, Failpoint};
 use crate::logs::{Cut, LogError};
 
 pub(super) async fn take(stream: &mut Stream, transfers: &Transfers) -> Result<(), Stopped> {
@@ -17,6 +18,7 @@ pub(super) async fn take(stream: &mut Stream, transfers: &Transfers) -> Result<(
     stream.send.send(LogHave { offset }).await?;
     let length = take_until_end(stream, transfers).await?;
     transfers.logs.close(attempt, length).await?;
+    failpoint::pass(Failpoint::LogUnsaid);
     stream.send.send(LogStored { offset: length }).await?;
     stream.send.finish();
     let bytes = length;

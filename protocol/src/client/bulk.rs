@@ -209,10 +209,6 @@ async fn repeat(mut transfer: Transfer, asks: mpsc::Sender<Ask>) -> Result<(), B
     let mut backoff = Backoff::default();
     loop {
         let lease = pool::lease(&asks).await.ok_or(BulkError::Gone)?;
-        let Some(lease) = lease else {
-            tokio::time::sleep(backoff.next_wait()).await;
-            continue;
-        };
         let moved = match &mut transfer {
             Transfer::Log(log) => log.run(&lease.connection).await,
             Transfer::Blob(blob) => blob.run(&lease.connection).await,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bulk::{BulkHello, BulkReply, BulkRequest};
+use crate::client::backoff::Backoff;
 use crate::client::dial::{DIAL_TIME, dial};
 use crate::client::framed::{FrameReceiver, FrameSender};
 use crate::client::identity::Identity;
@@ -22,10 +23,9 @@ use crate::version::CloseCode;
 /// other closely.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A transfer's wish for the connection; `None` is answered where there was
-/// none to be had this time.
+/// A transfer's wish for the connection.
 pub(super) struct Ask {
-    answer: oneshot::Sender<Option<Lease>>,
+    answer: oneshot::Sender<Lease>,
 }
 
 /// The connection for as long as this is held.
@@ -35,8 +35,8 @@ pub(super) struct Lease {
     _user: mpsc::Sender<Infallible>,
 }
 
-/// Asks for the connection. `None`: the pool is gone.
-pub(super) async fn lease(asks: &mpsc::Sender<Ask>) -> Option<Option<Lease>> {
+/// Waits for the connection. `None`: the pool is gone.
+pub(super) async fn lease(asks: &mpsc::Sender<Ask>) -> Option<Lease> {
     let (answer, answered) = oneshot::channel();
     asks.send(Ask { answer }).await.ok()?;
     answered.await.ok()
@@ -95,20 +95,36 @@ impl Pool {
         }
     }
 
+    /// Dials, if need be, for as long as somebody waits.
     async fn answer(&mut self, ask: Ask) {
         let mut waiting = vec![ask];
-        if self.open.is_none() {
+        let mut backoff = Backoff::default();
+        while self.open.is_none() {
             match self.dial().await {
                 Ok(open) => self.open = Some(open),
-                Err(error) => tracing::info!(%error, "no bulk connection"),
+                Err(error) => {
+                    let wait = backoff.next_wait();
+                    tracing::info!(%error, ?wait, "no bulk connection");
+                    // A new session is a reason to dial at once.
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        Ok(()) = self.link.changed() => {}
+                    }
+                }
             }
             while let Ok(ask) = self.asks.try_recv() {
                 waiting.push(ask);
             }
+            waiting.retain(|ask| !ask.answer.is_closed());
+            if waiting.is_empty() {
+                return;
+            }
         }
+        let Some(open) = &mut self.open else {
+            return;
+        };
         for ask in waiting {
-            let lease = self.open.as_mut().map(Open::lease);
-            if ask.answer.send(lease).is_err() {
+            if ask.answer.send(open.lease()).is_err() {
                 tracing::trace!("the transfer was given up");
             }
         }
