@@ -48,6 +48,15 @@ failpoints! {
     LogUnsaid "bulk.log-unsaid"
 }
 
+impl Failpoint {
+    /// Whether the process is gone after it: a session's panic ends that
+    /// session only.
+    #[must_use]
+    pub fn ends_process(self) -> bool {
+        self != Self::PanicInSession
+    }
+}
+
 static ARMED: AtomicBool = AtomicBool::new(false);
 static LEFT: AtomicU64 = AtomicU64::new(0);
 static POINT: OnceLock<Failpoint> = OnceLock::new();
