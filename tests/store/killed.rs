@@ -27,14 +27,9 @@ fn batch(number: u64) -> Vec<Change> {
     changes
 }
 
-/// Not a story: the process that the story below kills.
-#[test]
-#[ignore = "started by a_killed_writer_has_kept_what_it_said"]
-fn writer() {
-    let Some(path) = std::env::var_os(WRITER) else {
-        return;
-    };
-    let mut store = Sqlite::open(Path::new(&path)).unwrap();
+/// The process that the story kills: this test again, told so.
+fn write_for_ever(path: &Path) {
+    let mut store = Sqlite::open(path).unwrap();
     let meta = store.load().unwrap().meta.unwrap_or_default();
     let mut out = std::io::stdout();
     for number in meta.ledger_floor / BATCH.. {
@@ -46,12 +41,19 @@ fn writer() {
 
 #[test]
 fn a_killed_writer_has_kept_what_it_said() {
+    if let Some(path) = std::env::var_os(WRITER) {
+        return write_for_ever(Path::new(&path));
+    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("farm.db");
     let mut batches = 0;
     for life in 0..LIVES {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed::writer", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "killed::a_killed_writer_has_kept_what_it_said",
+                "--nocapture",
+            ])
             .env(WRITER, &path)
             .stdout(Stdio::piped())
             .spawn()

@@ -14,5 +14,4 @@ mod old;
 mod opening;
 mod queries;
 mod records;
-mod speed;
 mod torn;
