@@ -1,8 +1,4 @@
 //! Stories of the driver over the real farm and a store that does as told.
-#![expect(
-    clippy::unwrap_in_result,
-    reason = "the scripted store is test code too"
-)]
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
