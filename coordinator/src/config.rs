@@ -2,12 +2,13 @@
 //! passed as values. Owns the keys, their defaults and what is said about a
 //! wrong one. Every key may be left out.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farmbell_farm::{Limits, Settings};
-use farmbell_protocol::bounded::Text;
+use farmbell_farm::{Limits, Settings, Share};
+use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::client::quic::{BulkTuning, Congestion};
 use serde::{Deserialize, Deserializer};
 
@@ -113,6 +114,7 @@ struct Raw {
     advertise_bulk: Option<String>,
     policy: Policy,
     limits: RawLimits,
+    owners: BTreeMap<String, RawShare>,
     transfer: Transfer,
 }
 
@@ -136,6 +138,14 @@ struct RawLimits {
     tokens: u32,
     agents: u32,
     builders_per_agent: u16,
+}
+
+/// An owner's part of the farm, where it is not everybody's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawShare {
+    weight: Option<u32>,
+    running_max: Option<u32>,
 }
 
 /// How bulk bytes travel.
@@ -180,6 +190,7 @@ impl Default for Raw {
             advertise_bulk: None,
             policy: Policy::default(),
             limits: RawLimits::default(),
+            owners: BTreeMap::new(),
             transfer: Transfer::default(),
         }
     }
@@ -251,6 +262,7 @@ impl Raw {
             bulk_tuning: self.transfer.check()?,
             farm: Settings {
                 limits: self.limits.into(),
+                shares: shares(self.owners)?,
                 ..self.policy.check()?
             },
         })
@@ -280,6 +292,23 @@ impl Policy {
             ..Settings::default()
         })
     }
+}
+
+fn shares(owners: BTreeMap<String, RawShare>) -> Result<BTreeMap<Name, Share>, Wrong> {
+    let mut shares = BTreeMap::new();
+    for (owner, raw) in owners {
+        if raw.weight == Some(0) || raw.running_max == Some(0) {
+            let why = format!("owner '{owner}': 0 would never start a job; leave the line out");
+            return Err(("owners", why));
+        }
+        let name = Name::new(owner).map_err(|error| ("owners", error.to_string()))?;
+        let share = Share {
+            weight: raw.weight.unwrap_or(1),
+            running_max: raw.running_max,
+        };
+        shares.insert(name, share);
+    }
+    Ok(shares)
 }
 
 impl From<RawLimits> for Limits {
@@ -355,6 +384,7 @@ mod tests {
         let config = Config::parse(
             "state = \"/srv/farm\"\ncontrol = \"[::]:9440\"\n\
              [policy]\nlost_after = \"1h30m\"\n[limits]\nagents = 3\n\
+             [owners.kim]\nweight = 2\n\
              [transfer]\ncongestion = \"bbr\"\nstream_window_kib = 3072\n",
             "x",
         )
@@ -362,6 +392,7 @@ mod tests {
         assert_eq!(config.control.port(), 9440);
         assert_eq!(config.farm.lost_after, Duration::from_secs(5400));
         assert_eq!(config.farm.limits.agents, 3);
+        assert_eq!(config.farm.shares.values().next().unwrap().weight, 2);
         assert_eq!(config.bulk_tuning.stream_window_bytes, 3 << 20);
     }
 
@@ -372,5 +403,6 @@ mod tests {
         assert!(wrong("[policy]\nlost_after = \"0s\"").contains("policy.lost_after"));
         assert!(wrong("http = \"0.0.0.0:80\"").contains("loopback"));
         assert!(wrong("[transfer]\nstream_window_kib = 1").contains("from 64"));
+        assert!(wrong("[owners.kim]\nrunning_max = 0").contains("owner 'kim'"));
     }
 }
