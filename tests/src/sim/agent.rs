@@ -38,6 +38,8 @@ pub(super) struct SimAgent {
     pub(super) epoch: Epoch,
     pub(super) joined: bool,
     pub(super) conn: Option<ConnId>,
+    /// Set once `conn` is welcomed: before, nothing may be said on it.
+    welcomed: bool,
     pub(super) session: Option<SessionId>,
     dials: u32,
     pub(super) builders: Vec<SimBuilder>,
@@ -104,6 +106,7 @@ impl SimAgent {
             epoch: Epoch::default(),
             joined: false,
             conn: None,
+            welcomed: false,
             session: None,
             dials: 0,
             builders,
@@ -201,7 +204,9 @@ impl World {
                 software: Name::cut("sim"),
             }))
         };
-        self.agents[agent].conn = Some(conn);
+        let this = &mut self.agents[agent];
+        this.conn = Some(conn);
+        this.welcomed = false;
         self.send_up(conn, up);
     }
 
@@ -288,6 +293,7 @@ impl World {
                 }
                 this.epoch = epoch;
                 this.session = Some(session);
+                this.welcomed = true;
                 this.dials = 0;
                 let held = self.holders(agent);
                 for welcomed in builders {
@@ -464,7 +470,8 @@ impl World {
         match effect {
             Effect::Spool(_) => {}
             Effect::Say(frame) => {
-                if let Some(conn) = self.agents[agent].conn {
+                let this = &self.agents[agent];
+                if let Some(conn) = this.conn.filter(|_| this.welcomed) {
                     self.send_up(conn, Up::Report(frame));
                 }
             }
