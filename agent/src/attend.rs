@@ -114,6 +114,7 @@ impl Attendant {
                 limits: &host.limits,
                 recipes: &host.recipes,
                 secrets: host.secrets.as_deref(),
+                chroots: host.chroots.as_deref(),
                 place: &host.place,
             };
             places::furnish(&dir, &plan)?;

@@ -33,6 +33,8 @@ pub struct Config {
     pub recipes: Vec<PathBuf>,
     /// A directory with one file per secret that jobs may declare.
     pub secrets: Option<PathBuf>,
+    /// A directory with sbuild chroots, `SUITE-ARCHITECTURE.tar.zst` and the like.
+    pub chroots: Option<PathBuf>,
     pub builders: Vec<BuilderConfig>,
 }
 
@@ -151,6 +153,7 @@ fn checked(raw: raw::File) -> Result<Config, String> {
         state: raw.state.unwrap_or_else(|| PathBuf::from(USUAL_STATE)),
         recipes: raw.recipes,
         secrets: raw.secrets,
+        chroots: raw.chroots,
         builders,
     })
 }

@@ -26,6 +26,7 @@ pub(crate) struct BuilderHost {
     pub(crate) limits: BuilderLimits,
     pub(crate) recipes: Recipes,
     pub(crate) secrets: Option<PathBuf>,
+    pub(crate) chroots: Option<PathBuf>,
     pub(crate) place: Place,
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) bulk: Bulk,

@@ -40,6 +40,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) limits: &'a BuilderLimits,
     pub(crate) recipes: &'a Recipes,
     pub(crate) secrets: Option<&'a Path>,
+    pub(crate) chroots: Option<&'a Path>,
     pub(crate) place: &'a Place,
 }
 
@@ -184,6 +185,10 @@ fn environment(dir: &AttemptDir, plan: &Plan<'_>) -> Result<Vec<(String, String)
         ("FARMBELL_PARAMETERS", text(&dir.parameters())?),
         ("FARMBELL_SECRETS", text(&dir.secrets())?),
         ("FARMBELL_ARCHIVES", text(&dir.archives())?),
+        (
+            "FARMBELL_CHROOTS",
+            plan.chroots.map_or_else(|| Ok(String::new()), text)?,
+        ),
         ("FARMBELL_REASON", text(&dir.reason())?),
         ("FARMBELL_ATTEMPT", directory_name(plan.attempt)),
         ("FARMBELL_JOB", plan.attempt.job.to_string()),

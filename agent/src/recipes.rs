@@ -18,6 +18,7 @@
 //! | `FARMBELL_PARAMETERS` | one file per parameter; values that repeat, one a line |
 //! | `FARMBELL_SECRETS` | one file per declared secret |
 //! | `FARMBELL_ARCHIVES` | a file of one-line apt sources |
+//! | `FARMBELL_CHROOTS` | the directory of chroots that `agent.toml` names; empty without one |
 //! | `FARMBELL_REASON` | a file for one line: why it ended as it did |
 //! | `FARMBELL_ATTEMPT`, `FARMBELL_JOB`, `FARMBELL_BUILDER` | who runs |
 //! | `FARMBELL_ARCHITECTURE`, `FARMBELL_SUITE`, `FARMBELL_PROFILES` | what to build for |

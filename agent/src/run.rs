@@ -336,6 +336,7 @@ impl Builders<'_> {
             limits: builder.limits,
             recipes: recipes.clone(),
             secrets: self.config.secrets.clone(),
+            chroots: self.config.chroots.clone(),
             place: self.place.clone(),
             launcher: launcher.clone(),
             bulk: self.bulk.clone(),

@@ -11,6 +11,7 @@ pub(super) struct File {
     pub(super) state: Option<PathBuf>,
     pub(super) recipes: Vec<PathBuf>,
     pub(super) secrets: Option<PathBuf>,
+    pub(super) chroots: Option<PathBuf>,
     pub(super) limits: Limits,
     pub(super) builder: Vec<Builder>,
 }

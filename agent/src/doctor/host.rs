@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,7 +27,7 @@ pub(super) fn look(config: &Config) -> Vec<Finding> {
         control_groups(),
         namespaces(),
         build_tools(),
-        chroots(),
+        chroots(config.chroots.as_deref()),
         scripts(config),
     ]
 }
@@ -191,33 +191,32 @@ fn build_tools() -> Finding {
     )
 }
 
-fn chroots() -> Finding {
-    if !found_in_path("sbuild") {
+fn chroots(directory: Option<&Path>) -> Finding {
+    let Some(directory) = directory else {
         return Finding::degraded(
             "chroots",
-            "no sbuild: packages are built right on this host, with what is installed",
+            "none: packages are built right on this host, with what is installed",
+            "set chroots = \"/srv/chroots\" in agent.toml, then look again",
+        );
+    };
+    let path = directory.display();
+    if !found_in_path("sbuild") {
+        return Finding::failed(
+            "chroots",
+            format!("{path} is configured, and there is no sbuild to use it"),
             "apt-get install sbuild mmdebstrap uidmap",
         );
     }
-    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-    let cache = home.join(".cache/sbuild");
-    let count = fs::read_dir(&cache).map_or(0, |entries| entries.filter_map(Result::ok).count());
+    let count = fs::read_dir(directory).map_or(0, |entries| entries.filter_map(Result::ok).count());
     if count == 0 {
-        let file = cache.join("unstable-amd64.tar.zst");
-        return Finding::degraded(
+        let name = format!("unstable-{}", facts::architecture());
+        return Finding::failed(
             "chroots",
-            "sbuild has no chroot",
-            format!(
-                "mkdir -p {}; mmdebstrap --variant=buildd unstable {}",
-                cache.display(),
-                file.display()
-            ),
+            format!("no chroot in {path}"),
+            format!("mkdir -p {path}; mmdebstrap --variant=buildd unstable {path}/{name}.tar.zst"),
         );
     }
-    Finding::ok(
-        "chroots",
-        format!("sbuild, {count} files in {}", cache.display()),
-    )
+    Finding::ok("chroots", format!("sbuild, {count} files in {path}"))
 }
 
 fn scripts(config: &Config) -> Finding {
