@@ -26,6 +26,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::Places;
 use crate::config::{BuilderConfig, Config};
@@ -77,13 +80,19 @@ impl Run {
     }
 }
 
+/// `FARMBELL_LOG` is a level, or levels by target: `info,quinn=debug`. What
+/// stands there is not worth more than the agent's start: nonsense means `info`.
 fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FARMBELL_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let wanted = std::env::var("FARMBELL_LOG").ok();
+    let filter = wanted
+        .and_then(|text| text.parse::<Targets>().ok())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .finish()
+        .with(filter)
         .init();
 }
 

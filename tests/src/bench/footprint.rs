@@ -1,10 +1,13 @@
 //! What Farmbell itself takes: memory of an idle agent, of a coordinator with
 //! fifty idle builders, of a supervisor; and the size of the agent.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::Context as _;
 
 use super::Plan;
-use super::process::{Memory, memory_of, with_argument};
+use super::process::{Memory, memory_of, running};
 use super::row::{Mark, Row};
 use crate::harness::BuilderPlan;
 
@@ -23,7 +26,7 @@ pub(super) fn memory(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         .cli()
         .submit_script(&["--tag", "alone"], "exec sleep 600");
     events.next_of_job("job.running", &job);
-    let supervisors = with_argument("farmbell-agent", "supervise")?;
+    let supervisors = running("supervise", farm.path())?;
     let supervisor = supervisors
         .first()
         .context("a running attempt has a supervisor")?;
@@ -49,10 +52,28 @@ pub(super) fn memory(plan: &Plan) -> anyhow::Result<Vec<Row>> {
 
 pub(super) fn size(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let bytes = std::fs::metadata(plan.binaries.agent())?.len();
-    let mut row = row("agent-size", "the agent's binary", bytes, 5.0);
-    "as built with the whole workspace; the package's is built alone and is smaller"
-        .clone_into(&mut row.note);
-    Ok(vec![row])
+    let mut binary = row("agent-size", "the agent's stripped binary", bytes, 5.0);
+    "as in the package: built alone, in its own profile".clone_into(&mut binary.note);
+    let packed = packed_bytes(&plan.binaries.agent())?;
+    let mut package = row(
+        "agent-size",
+        "the same, packed as a .deb packs it",
+        packed,
+        2.0,
+    );
+    "xz of the binary; the package's other files are below 30 kB".clone_into(&mut package.note);
+    Ok(vec![binary, package])
+}
+
+/// What a package of nothing but this file has, compressed as ours are.
+fn packed_bytes(file: &Path) -> anyhow::Result<u64> {
+    let packed = Command::new("xz")
+        .args(["--stdout", "--keep"])
+        .arg(file)
+        .output();
+    let packed = packed.context("xz packs it: apt install xz-utils")?;
+    anyhow::ensure!(packed.status.success(), "xz failed: {}", packed.status);
+    Ok(packed.stdout.len() as u64)
 }
 
 fn pair(id: &'static str, what: &str, memory: Memory, resident: f64, anonymous: f64) -> Vec<Row> {

@@ -1,6 +1,9 @@
 //! What a process uses, as the kernel counts it.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use anyhow::Context as _;
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -46,8 +49,9 @@ pub(super) fn cpu_ms_of(pid: Pid) -> anyhow::Result<f64> {
     Ok(f64::from(ticks) * 1000.0 / f64::from(i32::try_from(per_second)?))
 }
 
-/// Processes whose command line has this word as one of its first arguments.
-pub(super) fn with_argument(program: &str, word: &str) -> anyhow::Result<Vec<Pid>> {
+/// The processes that run this subcommand of ours for something below
+/// `directory`.
+pub(super) fn running(subcommand: &str, directory: &Path) -> anyhow::Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -58,9 +62,12 @@ pub(super) fn with_argument(program: &str, word: &str) -> anyhow::Result<Vec<Pid
         let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
             continue;
         };
-        let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        let is_program = words.next().is_some_and(|first| first.ends_with(program));
-        if is_program && words.any(|argument| argument == word) {
+        let mut words = line.split(|byte| *byte == 0).skip(1).map(OsStr::from_bytes);
+        let is_it = words.next().is_some_and(|word| word == subcommand)
+            && words
+                .next()
+                .is_some_and(|word| Path::new(word).starts_with(directory));
+        if is_it {
             found.push(Pid::from_raw(pid));
         }
     }

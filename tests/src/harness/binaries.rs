@@ -1,39 +1,64 @@
 //! Where the daemons' executables are. Owns building them; never a copy.
+//!
+//! In a debug build they are the workspace's, which the tests compile anyway.
+//! In an optimised one they are what the packages hold: each daemon is built by
+//! itself, since a build of the whole workspace unifies features and would put
+//! the simulation's switches and the tests' runtime into what is measured.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Names the directory with the executables and skips building them.
 const DIRECTORY: &str = "FARMBELL_TEST_BINARIES";
+/// The agent's own profile, as `packaging/build-debs` uses it.
+const AGENT_PROFILE: &str = "agent";
 
 #[derive(Clone, Debug)]
 pub struct Binaries {
     directory: PathBuf,
+    agent: PathBuf,
 }
 
 impl Binaries {
-    /// Executables of this very source tree, in the profile of the caller.
+    /// Executables of this very source tree, built once per process.
     ///
     /// # Panics
     /// If they cannot be built.
     #[must_use]
     pub fn built() -> Self {
+        static BUILT: OnceLock<Binaries> = OnceLock::new();
+        BUILT.get_or_init(Self::build).clone()
+    }
+
+    fn build() -> Self {
         if let Some(directory) = std::env::var_os(DIRECTORY) {
-            return Self {
-                directory: PathBuf::from(directory),
-            };
+            return Self::all_in(PathBuf::from(directory));
         }
         let directory = profile_directory();
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
-            .arg("--profile")
-            .arg(profile_of(&directory))
-            .arg("--manifest-path")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-        let status = cargo.status().expect("cargo can be started");
-        assert!(status.success(), "the daemons do not build");
-        Self { directory }
+        match profile_of(&directory) {
+            "release" => {
+                cargo_build("release", &["--package", "farmbell-tests"]);
+                cargo_build("release", &["--package", "farmbell-coordinator"]);
+                cargo_build(AGENT_PROFILE, &["--package", "farmbell-agent"]);
+                let agents = directory.with_file_name(AGENT_PROFILE);
+                Self {
+                    agent: agents.join("farmbell-agent"),
+                    directory,
+                }
+            }
+            profile => {
+                cargo_build(profile, &["--workspace"]);
+                Self::all_in(directory)
+            }
+        }
+    }
+
+    fn all_in(directory: PathBuf) -> Self {
+        Self {
+            agent: directory.join("farmbell-agent"),
+            directory,
+        }
     }
 
     #[must_use]
@@ -43,7 +68,7 @@ impl Binaries {
 
     #[must_use]
     pub fn agent(&self) -> PathBuf {
-        self.directory.join("farmbell-agent")
+        self.agent.clone()
     }
 
     /// The program that plays the parts of the figures' floors.
@@ -56,6 +81,24 @@ impl Binaries {
     pub fn cli(&self) -> PathBuf {
         self.directory.join("farmbell")
     }
+}
+
+fn cargo_build(profile: &str, packages: &[&str]) {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--bins",
+            "--profile",
+            profile,
+        ])
+        .args(packages)
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+    let status = cargo.status().expect("cargo can be started");
+    assert!(status.success(), "the daemons do not build");
 }
 
 /// The directory of cargo's that holds this process's executable: a test lies
