@@ -88,6 +88,8 @@ enum Command {
     Queue(farm::QueueArgs),
     /// Keep jobs with a low score from starting
     Brake(farm::BrakeArgs),
+    /// Tell that a Debian package can be had: jobs that lacked it run again
+    Provide(farm::ProvideArgs),
     /// After a restored backup
     #[command(subcommand)]
     Restore(farm::RestoreCommand),
@@ -183,6 +185,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit> {
         Command::Token(command) => tokens::run(context, command).await,
         Command::Queue(args) => farm::queue(context, &args).await,
         Command::Brake(args) => farm::brake(context, args).await,
+        Command::Provide(args) => farm::provide(context, args).await,
         Command::Restore(command) => farm::restore(context, command).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Demo(_) => unreachable!("the demo makes its own coordinator first"),

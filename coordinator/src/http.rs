@@ -13,8 +13,9 @@
 //! | `GET jobs/ID/wait?timeout_ms` | answered when there is a verdict |
 //! | `GET jobs/ID/log?attempt&offset&tail&follow` | `X-Log-Offset`, `X-Attempt` |
 //! | `GET jobs/ID/next-attempt?after` | answered when there is one |
-//! | `POST jobs/ID/cancel`, `…/retry`, `…/act` | acts: see [`wire::JobActSpec`] |
+//! | `POST jobs/ID/cancel`, `…/retry`, `…/wake`, `…/act` | acts: see [`wire::JobActSpec`] |
 //! | `POST bulk`, `brake` | the same to all jobs of a filter; the least score that starts |
+//! | `POST packages` | an archive's hook: a package can be had, jobs that lacked it run again |
 //! | `GET artifacts/ID/NAME` | |
 //! | `GET overview`, `queue`, `builders`, `agents` | the farm at one moment |
 //! | `POST builders/NAME/ACT`, `agents/NAME/ACT` | the operator's acts |
@@ -151,6 +152,7 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/jobs/{job}", get(jobs::show))
         .route("/jobs/{job}/cancel", post(jobs::cancel))
         .route("/jobs/{job}/retry", post(jobs::retry))
+        .route("/jobs/{job}/wake", post(jobs::wake))
         .route("/jobs/{job}/act", post(acts::one))
         .route("/jobs/{job}/explain", get(jobs::explain))
         .route("/jobs/{job}/wait", get(jobs::wait))
@@ -161,6 +163,7 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/overview", get(builders::overview))
         .route("/bulk", post(acts::bulk))
         .route("/brake", post(acts::brake))
+        .route("/packages", post(acts::provide))
         .route("/queue", get(queue::queue))
         .route("/restore/accept", post(restore::accept))
         .route("/builders", get(builders::list))

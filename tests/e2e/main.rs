@@ -11,6 +11,7 @@ mod agent_killed;
 mod backup_restored;
 mod coordinator_killed;
 mod demo;
+mod dependency_wait;
 mod every_meaning_of_exit;
 mod poison_event;
 mod refused_connections;

@@ -9,8 +9,8 @@ use farmbell_protocol::time::Time;
 use farmbell_tests::sim::SimStore;
 
 use crate::records::{
-    agent, attempt, attempt_id, builder, done, entry, live, outputs, spec, submission, submit,
-    token, waiting,
+    agent, attempt, attempt_id, builder, done, entry, live, outputs, package, spec, submission,
+    submit, token, waiting,
 };
 
 /// A store that a farm can crash over.
@@ -90,6 +90,7 @@ each_store! {
     the_newest_of_several_versions_counts
     what_is_over_is_not_loaded
     what_was_removed_is_gone
+    jobs_that_wait_and_packages_come_back_until_it_is_over
 }
 
 fn a_new_store_is_empty<F: Fixture>() {
@@ -207,4 +208,35 @@ fn what_was_removed_is_gone<F: Fixture>() {
     let snapshot = fixture.next_life().load().unwrap();
     assert!(snapshot.agents.is_empty());
     assert_eq!(snapshot.builders, [builder(2)]);
+}
+
+fn jobs_that_wait_and_packages_come_back_until_it_is_over<F: Fixture>() {
+    let mut fixture = F::make();
+    let store = fixture.next_life();
+    let tell = |name, owner, at| Change::Package(Box::new(package(name, owner, at)));
+    store
+        .commit(&[
+            Change::Job(Box::new(done(1))),
+            Change::Job(Box::new(done(2))),
+            Change::Job(Box::new(done(3))),
+            Change::Waits(JobId(1)),
+            Change::Waits(JobId(3)),
+            tell("baz", None, 1),
+            tell("baz", Some("kim"), 2),
+            tell("qux", None, 3),
+        ])
+        .unwrap();
+    let forgotten = Box::new(package("qux", None, 3).key);
+    store
+        .commit(&[
+            Change::WaitOver(JobId(3)),
+            Change::Waits(JobId(1)),
+            tell("baz", None, 4),
+            Change::PackageForgotten(forgotten),
+        ])
+        .unwrap();
+    let snapshot = fixture.next_life().load().unwrap();
+    assert_eq!(snapshot.dependents, [done(1)]);
+    let packages = [package("baz", None, 4), package("baz", Some("kim"), 2)];
+    assert_eq!(snapshot.packages, packages);
 }

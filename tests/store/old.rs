@@ -15,11 +15,11 @@ use farmbell_protocol::id::{Epoch, JobId, SubmissionId};
 use rusqlite::types::ValueRef;
 
 use crate::records::{
-    agent, attempt, attempt_id, builder, done, entry, live, outputs, spec, submission, submit,
-    token, waiting,
+    agent, attempt, attempt_id, builder, done, entry, live, outputs, package, spec, submission,
+    submit, token, waiting,
 };
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "meta",
     "submission",
     "job",
@@ -29,6 +29,8 @@ const TABLES: [&str; 10] = [
     "builder",
     "agent",
     "token",
+    "dependent",
+    "package",
     "ledger",
 ];
 
@@ -63,6 +65,8 @@ fn history() -> Vec<Change> {
         Change::Builder(Box::new(builder(1))),
         Change::Agent(Box::new(agent(1))),
         Change::Token(token(1, 1)),
+        Change::Waits(JobId(3)),
+        Change::Package(Box::new(package("baz", None, 1))),
     ]);
     changes
 }
@@ -143,6 +147,8 @@ fn databases_of_every_released_schema_are_read() {
         assert_eq!(snapshot.builders, [builder(1)]);
         assert_eq!(snapshot.agents, [agent(1)]);
         assert_eq!(snapshot.tokens, [token(1, 1)]);
+        assert_eq!(snapshot.dependents, [done(3)]);
+        assert_eq!(snapshot.packages, [package("baz", None, 1)]);
         let reader = store.reader();
         assert_eq!(reader.job(JobId(3)).unwrap(), Some(done(3)));
         assert_eq!(reader.spec(JobId(1)).unwrap(), Some(spec(1)));

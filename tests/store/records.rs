@@ -5,7 +5,7 @@ use std::sync::Arc;
 use farmbell_farm::record::{
     AgentRecord, AgentStanding, AttemptEnd, AttemptRecord, BuilderOffer, BuilderRecord, Change,
     Cleanliness, Envelope, JobRecord, JobState, LedgerEntry, LedgerKind, Needs, Occupation,
-    OperatorMode, Stage, SubmissionRecord, TokenRecord, VerdictRecord,
+    OperatorMode, PackageKey, PackageRecord, Stage, SubmissionRecord, TokenRecord, VerdictRecord,
 };
 use farmbell_protocol::agent_to_coordinator::{Fitness, ResetScope};
 use farmbell_protocol::bounded::{List, Text};
@@ -56,6 +56,7 @@ pub(crate) fn waiting(job: u64) -> JobRecord {
             memory_bytes: 0,
             disk_bytes: 0,
         },
+        suite: text("bookworm"),
         owner: text(if job.is_multiple_of(2) { "kim" } else { "lou" }),
         private: false,
         priority: 3,
@@ -209,6 +210,19 @@ pub(crate) fn agent(id: u32) -> AgentRecord {
         joined: Wall(1),
         last_seen: Wall(2),
         lost_at: Some(Time(77)),
+    }
+}
+
+pub(crate) fn package(name: &str, owner: Option<&str>, at: u64) -> PackageRecord {
+    PackageRecord {
+        key: PackageKey {
+            name: text(name),
+            architecture: text("amd64"),
+            suite: text("bookworm"),
+            owner: owner.map(text),
+        },
+        version: text("1:2.0-1"),
+        at: Time(at),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::effect::{Refused, RefusedCode, Reply};
 use crate::farm::Farm;
 use crate::jobs::Job;
 use crate::ledger::About;
-use crate::record::{BrakeRecord, BulkRecord, Filter, JobAct, LedgerKind};
+use crate::record::{BrakeRecord, BulkRecord, Filter, JobAct, JobRecord, LedgerKind};
 
 /// Jobs that one step looks at.
 const BULK_STEP: usize = 1000;
@@ -25,11 +25,10 @@ impl Farm {
         act: JobAct,
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
-        if !self.jobs.contains_key(&job) {
-            return Err(self.no_such_job(job, act.past()));
+        if self.apply(by, job, act, why) || self.jobs.contains_key(&job) {
+            return Ok(Reply::Done);
         }
-        self.apply(by, job, act, why);
-        Ok(Reply::Done)
+        Err(self.no_such_job(job, act.past()))
     }
 
     pub(crate) fn begin_bulk(
@@ -83,12 +82,19 @@ impl Farm {
         };
         let mut bulk = all.remove(at);
         let range = (Bound::Excluded(bulk.cursor), Bound::Included(bulk.last));
-        let seen: Vec<(JobId, bool)> = self
-            .jobs
-            .range(range)
-            .take(BULK_STEP)
-            .map(|(id, job)| (*id, self.matches(*id, job, &bulk.filter)))
+        let unfinished = self.jobs.range(range).take(BULK_STEP);
+        let mut seen: Vec<(JobId, bool)> = unfinished
+            .map(|(id, job)| (*id, self.matches(job, &bulk.filter)))
             .collect();
+        let dependents = self.dependencies.after(bulk.cursor);
+        let dependents = dependents.take_while(|job| job.id <= bulk.last);
+        seen.extend(
+            dependents
+                .take(BULK_STEP)
+                .map(|job| (job.id, matches_dependent(job, &bulk.filter))),
+        );
+        seen.sort_unstable();
+        seen.truncate(BULK_STEP);
         let over = seen.len() < BULK_STEP;
         for (job, meant) in seen {
             bulk.cursor = job;
@@ -108,8 +114,7 @@ impl Farm {
         changed
     }
 
-    fn matches(&self, _id: JobId, job: &Job, filter: &Filter) -> bool {
-        let is = |wanted: &Option<Name>, has: &Name| wanted.as_ref().is_none_or(|w| w == has);
+    fn matches(&self, job: &Job, filter: &Filter) -> bool {
         is(&filter.owner, self.queue.owners.name(job.owner))
             && is(&filter.architecture, &job.needs(&self.queue).architecture)
             && filter
@@ -226,6 +231,19 @@ impl Farm {
         };
         self.begin_bulk(by, filter, JobAct::Reconsider, why)
     }
+}
+
+fn is<T: PartialEq>(wanted: &Option<T>, has: &T) -> bool {
+    wanted.as_ref().is_none_or(|wanted| wanted == has)
+}
+
+/// The same for a finished job that would run again.
+fn matches_dependent(job: &JobRecord, filter: &Filter) -> bool {
+    is(&filter.owner, &job.owner)
+        && is(&filter.architecture, &job.needs.architecture)
+        && is(&filter.submission, &job.submission)
+        && is(&filter.name, &job.name)
+        && !filter.waiting
 }
 
 impl JobAct {

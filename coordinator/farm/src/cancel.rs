@@ -23,11 +23,10 @@ impl Farm {
         job: JobId,
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
-        if !self.jobs.contains_key(&job) {
-            return Err(self.no_such_job(job, "cancelled"));
+        if self.wish(by, job, why, false) || self.jobs.contains_key(&job) {
+            return Ok(Reply::Done);
         }
-        self.wish(by, job, why, false);
-        Ok(Reply::Done)
+        Err(self.no_such_job(job, "cancelled"))
     }
 
     /// Wishes a job's end; says whether nobody had before.
@@ -41,7 +40,7 @@ impl Farm {
         let deadline = self.clock.now() + self.settings.cancel_after;
         let wished = self.clock.wall();
         let Some(job) = self.jobs.get_mut(&job_id) else {
-            return false;
+            return self.give_up_wait(by, job_id, why);
         };
         if job.cancel().is_some() {
             return false;
@@ -70,6 +69,13 @@ impl Farm {
         }
         self.settle(job_id);
         true
+    }
+
+    /// Whether somebody wished this job's end.
+    pub(crate) fn is_unwanted(&self, job: JobId) -> bool {
+        self.jobs
+            .get(&job)
+            .is_some_and(|job| job.cancel().is_some())
     }
 
     /// The verdict that the wish leads to.

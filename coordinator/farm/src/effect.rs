@@ -127,6 +127,10 @@ pub struct Explanation {
 /// Why a waiting job would not start even if a builder were free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
+    /// Its last generation ended for want of these.
+    Dependencies {
+        missing: Reason,
+    },
     Suspended,
     /// Its score is below the brake.
     Brake {
@@ -185,6 +189,8 @@ pub struct Overview {
     /// Waiting jobs in the order they would start, the first of them.
     pub queue: Vec<JobRecord>,
     pub waiting: u64,
+    /// Finished jobs that run again once their dependencies are there.
+    pub dependents: u64,
     pub running: Vec<JobRecord>,
     pub oldest_waiting_ms: u64,
 }

@@ -10,7 +10,7 @@ use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, KeyHash, Submi
 use farmbell_protocol::spec::{JobSpec, Output};
 
 use crate::record::{Envelope, JobRecord, OperatorMode};
-pub use crate::record::{Filter, JobAct};
+pub use crate::record::{Filter, JobAct, PackageKey};
 
 /// One connection of the listener's, live in this process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +125,16 @@ pub enum Command {
     /// refused.
     Retry {
         job: Box<JobRecord>,
+    },
+    /// A finished job that waits for its dependencies runs again at once.
+    Wake {
+        job: JobId,
+        why: Text<256>,
+    },
+    /// A package can be had from now on: the hook of an archive.
+    Provide {
+        package: PackageKey,
+        version: Text<128>,
     },
     Explain {
         job: JobId,

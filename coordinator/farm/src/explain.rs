@@ -26,7 +26,8 @@ impl Farm {
 
     pub(crate) fn explain(&self, id: JobId) -> Result<Reply, Refused> {
         let Some(job) = self.jobs.get(&id) else {
-            return Err(self.no_such_job(id, "explained"));
+            let waits = self.explain_wait(id);
+            return waits.ok_or_else(|| self.no_such_job(id, "explained"));
         };
         let explanation = job.is_waiting().then(|| {
             let avoids: Vec<BuilderId> = job.avoids().iter().map(|avoid| avoid.builder).collect();
@@ -273,6 +274,7 @@ pub fn words(why: &Why) -> String {
 impl std::fmt::Display for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Dependencies { missing } => write!(f, "waits for {missing}"),
             Self::Suspended => f.write_str("suspended until it is resumed"),
             Self::Brake { priority, least } => {
                 write!(f, "its score {priority} is below the brake at {least}")

@@ -17,10 +17,11 @@ use crate::agents::Agent;
 use crate::builders::Builder;
 use crate::clock::{CHECKPOINT_EVERY, Clock};
 use crate::deadlines::{Deadline, Deadlines};
+use crate::dependencies::Dependencies;
 use crate::effect::{Effect, Reply};
 use crate::estimates::Estimates;
 use crate::event::{Actor, Command, ConnId, Event, RequestId};
-use crate::jobs::{Decided, Job};
+use crate::jobs::{Decided, Job, Suites};
 use crate::mutation::{Mutation, Planted};
 use crate::pace::Pace;
 use crate::queue::{OwnerId, Queue};
@@ -41,6 +42,8 @@ pub struct Farm {
     pub(crate) meta: Meta,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) decided: Decided,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) suites: Suites,
     pub(crate) queue: Queue,
     pub(crate) builders: BTreeMap<BuilderId, Builder>,
     pub(crate) builder_names: BTreeMap<Name, BuilderId>,
@@ -83,7 +86,8 @@ impl Farm {
     /// When [`Event::Wake`] is due, if ever, on the driver's clock.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        if !self.unmatched.is_empty() || !self.meta.bulk.is_empty() {
+        let wakes = self.dependencies.is_due() && self.meta.suspect.is_none();
+        if wakes || !self.unmatched.is_empty() || !self.meta.bulk.is_empty() {
             return Some(self.clock.on_driver(self.clock.now()));
         }
         let next = self.deadlines.next()?;
@@ -147,6 +151,8 @@ impl Farm {
                 why,
             } => self.brake(by, architecture, least, &why),
             Command::Retry { job } => self.retry(by, &job),
+            Command::Wake { job, why } => self.wake_by_hand(by, job, &why),
+            Command::Provide { package, version } => self.provide(by, package, version),
             Command::Explain { job } => self.explain(job),
             Command::Overview => Ok(self.overview()),
             Command::TokenCreate {
@@ -191,6 +197,7 @@ impl Farm {
 
     /// Brings what this step touched to rest, and writes it.
     pub(crate) fn end_step(&mut self) -> Vec<Effect> {
+        self.wake_the_met();
         let mut written = Vec::new();
         let mut budget = BULK_STEP;
         loop {

@@ -99,6 +99,9 @@ impl Farm {
                 job.refunded, job.number
             )
         })?;
+        holds("I3", self.dependencies.get(id).is_none(), || {
+            format!("job {id} is unfinished and waits for dependencies too")
+        })?;
         match job.live() {
             Some(live) => self.check_live(id, job, live),
             None => self.check_waiting(id, job),

@@ -9,9 +9,10 @@
 //! Invariant: a job is in the queue's index exactly while it waits and is not
 //! suspended; its live attempt is part of it, so there is at most one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use farmbell_protocol::bounded::{List, Text};
+use farmbell_protocol::bounded::{List, Name, Text};
 use farmbell_protocol::id::{AttemptId, BuilderId, JobId, SubmissionId};
 use farmbell_protocol::time::{Time, Wall};
 
@@ -32,6 +33,8 @@ pub(crate) struct Job {
     pub(crate) submitted_wall: Wall,
     pub(crate) class: ClassId,
     pub(crate) owner: OwnerId,
+    /// One text for all jobs of a suite.
+    pub(crate) suite: Arc<str>,
     pub(crate) priority: i32,
     pub(crate) generation: u16,
     pub(crate) number: u16,
@@ -136,6 +139,7 @@ impl Job {
             name: Text::cut(&*self.name),
             version: Text::cut(&*self.version),
             needs: self.needs(queue).clone(),
+            suite: Text::cut(&*self.suite),
             owner: queue.owners.name(self.owner).clone(),
             private: self.private,
             priority: self.priority,
@@ -173,6 +177,21 @@ pub(crate) fn bounded<T: Clone, const MAX: usize>(mut items: Vec<T>) -> List<T, 
     let surplus = items.len().saturating_sub(MAX);
     items.drain(..surplus);
     List::new(items).expect("the surplus was cut off")
+}
+
+/// The suites that jobs are built for: few, and each kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Suites(BTreeSet<Arc<str>>);
+
+impl Suites {
+    pub(crate) fn intern(&mut self, suite: &Name) -> Arc<str> {
+        if let Some(known) = self.0.get(suite.as_str()) {
+            return Arc::clone(known);
+        }
+        let suite: Arc<str> = suite.as_str().into();
+        self.0.insert(Arc::clone(&suite));
+        suite
+    }
 }
 
 /// Which generations were decided lately, and by which attempt.

@@ -34,6 +34,7 @@ impl Farm {
                 .filter_map(record)
                 .collect(),
             waiting: self.queue.waiting(),
+            dependents: u64::try_from(self.dependencies.len()).unwrap_or(u64::MAX),
             running,
             oldest_waiting_ms: self.oldest_waiting_ms(),
         }))

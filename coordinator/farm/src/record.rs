@@ -5,6 +5,8 @@
 //! job that is being worked on carries its live attempt; an attempt that is
 //! over gets a row of its own.
 
+mod ledger;
+
 use std::sync::Arc;
 
 use farmbell_protocol::agent_to_coordinator::{Fact, Fitness, ResetScope};
@@ -18,6 +20,8 @@ use farmbell_protocol::outcome::{ExitStatus, Outcome, Usage, Verdict};
 use farmbell_protocol::spec::{JobSpec, Output, Rung};
 use farmbell_protocol::time::{Time, Wall};
 use serde::{Deserialize, Serialize};
+
+pub use ledger::{LedgerEntry, LedgerKind};
 
 /// One durable fact. All changes of a batch are one transaction.
 #[derive(Clone, Debug)]
@@ -44,6 +48,12 @@ pub enum Change {
     Agent(Box<AgentRecord>),
     AgentRemoved(AgentId),
     Token(TokenRecord),
+    /// This finished job waits for its dependencies.
+    Waits(JobId),
+    WaitOver(JobId),
+    /// Of several with one key the last one counts.
+    Package(Box<PackageRecord>),
+    PackageForgotten(Box<PackageKey>),
     /// The event stream that `farmbell events` and the audit show.
     Ledger(LedgerEntry),
 }
@@ -146,6 +156,8 @@ pub struct JobRecord {
     pub name: Text<128>,
     pub version: Text<128>,
     pub needs: Needs,
+    /// The distribution series it is built for; empty where none.
+    pub suite: Name,
     pub owner: Name,
     pub private: bool,
     pub priority: i32,
@@ -200,6 +212,25 @@ pub struct VerdictRecord {
     /// The one attempt it rests on; none where the farm decided.
     pub attempt: Option<AttemptId>,
     pub at: Wall,
+}
+
+/// A Debian package that was stored or told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageRecord {
+    pub key: PackageKey,
+    pub version: Text<128>,
+    /// When it came.
+    pub at: Time,
+}
+
+/// Which package; the farm knows the newest of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PackageKey {
+    pub name: Text<128>,
+    pub architecture: Name,
+    pub suite: Name,
+    /// Of a private job: only this owner's jobs may know of it.
+    pub owner: Option<Name>,
 }
 
 /// A durable wish; the attempt stands beside it until its agent answers.
@@ -411,22 +442,6 @@ pub struct TokenRecord {
     pub revoked: bool,
 }
 
-/// One line of the farm's history. Numbered without gaps, never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerEntry {
-    pub seq: u64,
-    pub at: Wall,
-    pub kind: LedgerKind,
-    pub job: Option<JobId>,
-    pub attempt: Option<AttemptId>,
-    pub builder: Option<BuilderId>,
-    pub agent: Option<AgentId>,
-    /// Who did it; empty where the farm did.
-    pub by: Text<128>,
-    /// Why, with the numbers.
-    pub why: Text<1024>,
-}
-
 impl Stage {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -440,67 +455,6 @@ impl Stage {
     }
 }
 
-macro_rules! ledger_kinds {
-    ($($name:ident $text:literal)*) => {
-        /// What happened, in the word that the event stream shows.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum LedgerKind { $($name,)* }
-        impl LedgerKind {
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-// Append only: the position is the number on disk.
-ledger_kinds! {
-    Started "coordinator.started"
-    JobSubmitted "job.submitted"
-    JobAssigned "job.assigned"
-    JobRunning "job.running"
-    JobCollecting "job.collecting"
-    JobFinishing "job.finishing"
-    JobVerdict "job.verdict"
-    JobReturned "job.returned"
-    JobCancelWished "job.cancel_wished"
-    JobRetried "job.retried"
-    AttemptLost "attempt.lost"
-    AttemptRefused "attempt.refused"
-    AttemptWithdrawn "attempt.withdrawn"
-    AttemptAdopted "attempt.adopted"
-    StaleReport "attempt.stale_report"
-    BuilderAdded "builder.added"
-    BuilderRemoved "builder.removed"
-    BuilderMode "builder.mode"
-    BuilderResetting "builder.resetting"
-    BuilderResetFailed "builder.reset_failed"
-    BuilderClean "builder.clean"
-    BuilderFitness "builder.fitness"
-    AgentJoined "agent.joined"
-    AgentLinked "agent.linked"
-    AgentUnreachable "agent.unreachable"
-    AgentFrozen "agent.frozen"
-    AgentRevoked "agent.revoked"
-    AgentApproved "agent.approved"
-    AgentRemoved "agent.removed"
-    TokenCreated "token.created"
-    TokenRevoked "token.revoked"
-    TokenRefused "token.refused"
-    IsolationBreach "isolation.breach"
-    RestoreSuspected "restore.suspected"
-    RestoreAccepted "restore.accepted"
-    EventParked "event.parked"
-    JobSuspended "job.suspended"
-    JobResumed "job.resumed"
-    JobPriority "job.priority"
-    BulkBegun "bulk.begun"
-    BulkEnded "bulk.ended"
-    QueueBrake "queue.brake"
-    Blamed "blame.judged"
-}
-
 /// Everything a store holds that the farm needs to go on.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -509,6 +463,9 @@ pub struct Snapshot {
     pub submissions: Vec<SubmissionRecord>,
     /// Unfinished ones.
     pub jobs: Vec<JobRecord>,
+    /// Finished ones that wait for their dependencies.
+    pub dependents: Vec<JobRecord>,
+    pub packages: Vec<PackageRecord>,
     pub builders: Vec<BuilderRecord>,
     pub agents: Vec<AgentRecord>,
     pub tokens: Vec<TokenRecord>,

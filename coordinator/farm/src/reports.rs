@@ -11,6 +11,7 @@ use farmbell_protocol::agent_to_coordinator::{
 use farmbell_protocol::bounded::Reason;
 use farmbell_protocol::coordinator_to_agent::{Ack, Committed, CoordinatorFrame};
 use farmbell_protocol::id::{AgentId, AttemptId, JobId, Seq};
+use farmbell_protocol::outcome::Outcome;
 use farmbell_protocol::spec::Output;
 use farmbell_protocol::version::CloseCode;
 
@@ -341,7 +342,11 @@ impl Farm {
             return;
         }
         live.collected = true;
+        let succeeded = live.outcome == Some(Outcome::Succeeded);
         self.step.touch_job(attempt.job);
+        if succeeded && !self.is_unwanted(attempt.job) {
+            self.packages_stored(attempt.job, &outputs);
+        }
         self.step
             .changes
             .push(Change::Artifacts { attempt, outputs });

@@ -14,10 +14,11 @@ use crate::agents::Agent;
 use crate::blame::AVOID_FAILED;
 use crate::clock::{Clock, GRACE, grace_floor};
 use crate::deadlines::{Deadline, Deadlines};
+use crate::dependencies::Dependencies;
 use crate::effect::Effect;
 use crate::estimates::Estimates;
 use crate::farm::{Farm, Touched};
-use crate::jobs::{Avoid, Decided, State};
+use crate::jobs::{Avoid, Decided, State, Suites};
 use crate::leases::Loss;
 use crate::ledger::About;
 use crate::mutation::Planted;
@@ -51,6 +52,8 @@ impl Farm {
             meta,
             jobs: BTreeMap::new(),
             decided: Decided::default(),
+            dependencies: Dependencies::default(),
+            suites: Suites::default(),
             queue: Queue::with_shares(shares),
             builders: BTreeMap::new(),
             builder_names: BTreeMap::new(),
@@ -82,6 +85,12 @@ impl Farm {
         }
         for builder in snapshot.builders {
             farm.restore_builder(builder);
+        }
+        for package in snapshot.packages {
+            farm.dependencies.learn(package);
+        }
+        for job in snapshot.dependents {
+            farm.dependencies.insert(job);
         }
         let jobs = snapshot.jobs.len();
         for job in snapshot.jobs {

@@ -4,6 +4,7 @@
 
 mod blame;
 mod cancels;
+mod dependencies;
 mod life;
 mod loss;
 mod operators;

@@ -110,7 +110,7 @@ impl Farm {
 
     fn has_room(&self, more: usize) -> Result<(), Refused> {
         let max = self.settings.limits.queued_jobs;
-        let unfinished = self.jobs.len();
+        let unfinished = self.jobs.len() + self.dependencies.len();
         if u64::try_from(unfinished + more).is_ok_and(|all| all <= max) {
             return Ok(());
         }
@@ -136,6 +136,7 @@ impl Farm {
             submitted_wall: wall,
             class: self.queue.intern_class(&needs_of(&spec), Vec::new()),
             owner: self.queue.owners.intern(&spec.owner),
+            suite: self.suites.intern(&spec.suite),
             priority: score::of(&spec),
             generation: 1,
             number: 0,
@@ -181,6 +182,17 @@ impl Farm {
             });
         }
         self.has_room(1)?;
+        self.forget_wait(stored.id);
+        self.next_generation(by, stored)?;
+        Ok(Reply::Done)
+    }
+
+    /// A decided job waits to be run again.
+    pub(crate) fn next_generation(
+        &mut self,
+        by: &Text<128>,
+        stored: &JobRecord,
+    ) -> Result<(), Refused> {
         let Some(generation) = stored.generation.checked_add(1) else {
             return Err(Refused {
                 code: RefusedCode::Limit,
@@ -213,7 +225,7 @@ impl Farm {
             format!("generation {generation}"),
         );
         self.enqueue(stored.id);
-        Ok(Reply::Done)
+        Ok(())
     }
 
     /// The compact form of a stored job, without its rare parts and as if it
@@ -227,6 +239,7 @@ impl Farm {
             submitted_wall: stored.submitted_wall,
             class: self.queue.intern_class(&stored.needs, Vec::new()),
             owner: self.queue.owners.intern(&stored.owner),
+            suite: self.suites.intern(&stored.suite),
             priority: stored.priority,
             generation: stored.generation,
             number: stored.attempt_number,

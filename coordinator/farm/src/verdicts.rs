@@ -11,6 +11,7 @@ use farmbell_protocol::outcome::{FailureKind, Outcome, Verdict};
 
 use crate::blame::Judgement;
 use crate::deadlines::Deadline;
+use crate::dependencies::missing_of;
 use crate::farm::Farm;
 use crate::jobs::{Job, State};
 use crate::ledger::About;
@@ -173,6 +174,7 @@ impl Farm {
                 at: self.clock.wall(),
             }),
         );
+        let dependent = missing_of(&record).is_some().then(|| record.clone());
         self.step.changes.push(Change::Job(Box::new(record)));
         self.decided.note(job_id, job.generation, attempt);
         if self.planted.is(Mutation::OverwriteVerdict) {
@@ -186,6 +188,9 @@ impl Farm {
         self.deadlines.disarm(Deadline::Avoid(job_id));
         self.deadlines.disarm(Deadline::Cancel(job_id));
         self.queue.classes.release(job.class);
+        if let Some(job) = dependent {
+            self.await_dependencies(job);
+        }
     }
 
     /// The planted fault: the job waits on although it has its verdict.

@@ -1,11 +1,11 @@
-//! `farmbell queue`, `farmbell brake` and `farmbell restore accept`: the farm as a whole.
+//! `farmbell queue`, `brake`, `provide` and `restore accept`: the farm as a whole.
 
 use clap::{Args, Subcommand};
 
 use super::Context;
 use super::exit::{Exit, Result};
 use super::output::{span, table};
-use crate::http::wire::{Act, BrakeRequest, OverviewView, QueueView, Stamp};
+use crate::http::wire::{Act, BrakeRequest, OverviewView, PackageRequest, QueueView, Stamp};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -37,6 +37,22 @@ pub(super) struct BrakeArgs {
     reason: String,
 }
 
+#[derive(Args, Debug)]
+#[command(after_help = "Example, as the hook of an archive:
+  farmbell provide libfoo-dev 1:2.0-1 --arch amd64 --suite trixie")]
+pub(super) struct ProvideArgs {
+    /// The binary package's name
+    name: String,
+    /// Its whole version, with the epoch
+    version: String,
+    /// Its architecture, or `all`
+    #[arg(long)]
+    arch: String,
+    /// The suite it is in: the same as of the jobs that wait for it
+    #[arg(long, default_value = "")]
+    suite: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum RestoreCommand {
     /// Let the farm go on with a restored backup, although agents know more
@@ -60,9 +76,30 @@ pub(super) async fn queue(context: &Context, _: &QueueArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
+pub(super) async fn provide(context: &Context, args: ProvideArgs) -> Result<Exit> {
+    let request = PackageRequest {
+        name: args.name,
+        version: args.version,
+        architecture: args.arch,
+        suite: args.suite,
+    };
+    let told: PackageRequest = context.client.post("/api/v1/packages", &request).await?;
+    context.output.one(&told, |told| {
+        let PackageRequest { name, version, .. } = told;
+        format!("{name} {version}: jobs that wait for it run again")
+    })?;
+    Ok(Exit::Ok)
+}
+
 fn text(queue: &QueueView) -> String {
+    let dependents = match queue.dependents {
+        0 => String::new(),
+        some => format!(
+            "\n{some} finished jobs wait for packages: farmbell jobs --state dependency_wait"
+        ),
+    };
     if queue.waiting == 0 {
-        return "nothing waits".to_owned();
+        return format!("nothing waits{dependents}");
     }
     let now = Stamp::now();
     let rows = queue.jobs.iter().map(|queued| {
@@ -91,6 +128,7 @@ fn text(queue: &QueueView) -> String {
     if queue.waiting > shown {
         text.push_str(&format!("\n… and {} more", queue.waiting - shown));
     }
+    text.push_str(&dependents);
     text
 }
 

@@ -51,6 +51,16 @@ pub(super) enum JobCommand {
         #[command(flatten)]
         pick: Pick,
     },
+    /// Build jobs again that wait for their dependencies, whatever they wait for
+    #[command(after_help = "Examples:
+  farmbell job wake k3v9 --reason 'libfoo is in the archive'
+  farmbell job wake --state dependency_wait --owner kim")]
+    Wake {
+        #[command(flatten)]
+        pick: Pick,
+        #[command(flatten)]
+        why: Why,
+    },
     /// Set the score of jobs, frozen from then on; higher starts earlier
     #[command(after_help = "Examples:
   farmbell job set-priority 100 k3v9
@@ -155,6 +165,10 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
         } => act(context, &pick, JobActSpec::SetPriority(priority), why).await,
         // The farm forgets finished jobs, so it cannot do this by a filter itself.
         JobCommand::Retry { pick } => pick.each(context, "retry", &Act::default()).await,
+        JobCommand::Wake { pick, why } => {
+            let body = Act { reason: why.reason };
+            pick.each(context, "wake", &body).await
+        }
         JobCommand::Wait { jobs, timeout } => {
             let finished = wait::or_interrupt(&jobs, async {
                 let mut finished = Vec::with_capacity(jobs.len());
@@ -229,6 +243,7 @@ fn detail_text(detail: &JobDetail) -> String {
                 .map(|v| v.why.clone())
                 .unwrap_or_default(),
         ),
+        ("waits for", detail.waits_for.clone().unwrap_or_default()),
         ("recipe", job.recipe.clone()),
         ("architecture", job.architecture.clone()),
         ("tags", job.tags.join(", ")),

@@ -25,7 +25,8 @@ const AT_ONCE: usize = 16;
 #[group(skip)]
 pub(super) struct Filter {
     /// waiting, assigned, running, collecting, finishing, done, or a verdict:
-    /// succeeded, failed, cancelled, superseded, infrastructure
+    /// succeeded, failed, cancelled, superseded, infrastructure; or of the failed:
+    /// `dependency_wait`, `chroot_problem`
     #[arg(long)]
     pub(super) state: Option<String>,
     #[arg(long, value_name = "NAME")]

@@ -370,7 +370,11 @@ impl<O: Outbox> Driver<O> {
                 | Change::BuilderRemoved(_)
                 | Change::Agent(_)
                 | Change::AgentRemoved(_)
-                | Change::Token(_) => {}
+                | Change::Token(_)
+                | Change::Waits(_)
+                | Change::WaitOver(_)
+                | Change::Package(_)
+                | Change::PackageForgotten(_) => {}
             }
         }
     }

@@ -4,7 +4,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use farmbell_farm::effect::Reply;
-use farmbell_farm::event::{Command, Filter, JobAct};
+use farmbell_farm::event::{Command, Filter, JobAct, PackageKey};
 use farmbell_protocol::bounded::Text;
 
 use super::caller::{Caller, Operator};
@@ -12,6 +12,7 @@ use super::extract::Said;
 use super::problem::{Result, invalid};
 use super::wire::{
     BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobView,
+    PackageRequest,
 };
 use super::{Api, jobs, lookup, unexpected};
 
@@ -67,6 +68,26 @@ pub(super) async fn brake(
         architecture: name("architecture", request.architecture.as_deref())?,
         least: request.least,
         why: Text::cut(request.reason.as_str()),
+    };
+    api.ask(by, command).await?;
+    Ok(Json(request))
+}
+
+/// The hook of an archive: a package can be had from now on.
+pub(super) async fn provide(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Said(request): Said<PackageRequest>,
+) -> Result<Json<PackageRequest>> {
+    let text = |field, text: &str| name(field, Some(text)).map(Option::unwrap_or_default);
+    let command = Command::Provide {
+        version: name("version", Some(&request.version))?.unwrap_or_default(),
+        package: PackageKey {
+            name: name("name", Some(&request.name))?.unwrap_or_default(),
+            architecture: text("architecture", &request.architecture)?,
+            suite: text("suite", &request.suite)?,
+            owner: None,
+        },
     };
     api.ask(by, command).await?;
     Ok(Json(request))

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use farmbell_farm::effect::Reply;
+use farmbell_farm::effect::{Explanation, Hold, Reply};
 use farmbell_farm::event::Command;
 use farmbell_farm::record::{JobRecord, JobState};
 use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::JobId;
+use farmbell_protocol::outcome::{FailureKind, Verdict};
 use serde::Deserialize;
 
 use super::caller::{Caller, Operator};
@@ -16,7 +17,7 @@ use super::extract::{Asked, Said};
 use super::lookup::{self, Ordinal};
 use super::problem::{Result, invalid, not_found};
 use super::watch::Watch;
-use super::wire::{Act, ExplainView, JobDetail, JobList, JobView, Spec, WaitView};
+use super::wire::{Act, Code, ExplainView, JobDetail, JobList, JobView, Spec, WaitView};
 use super::{Api, artifacts, show, unexpected};
 use crate::store::{JobFilter, JobStanding};
 
@@ -95,14 +96,16 @@ fn filter(query: &ListQuery) -> Result<JobFilter> {
         Some("live" | "assigned" | "running" | "collecting" | "finishing") => {
             Some(JobStanding::Live)
         }
-        Some("done" | "succeeded" | "failed" | "cancelled" | "superseded" | "infrastructure") => {
-            Some(JobStanding::Done)
-        }
+        Some(
+            "done" | "succeeded" | "failed" | "cancelled" | "superseded" | "infrastructure"
+            | "dependency_wait" | "chroot_problem",
+        ) => Some(JobStanding::Done),
         Some(other) => {
             return Err(invalid(
                 format!("'{other}' is no state of a job"),
                 "It is waiting, assigned, running, collecting, finishing, done, or a verdict: \
-                 succeeded, failed, cancelled, superseded, infrastructure.",
+                 succeeded, failed, cancelled, superseded, infrastructure; or of the \
+                 failed: dependency_wait, chroot_problem.",
             ));
         }
     };
@@ -149,7 +152,11 @@ impl ListQuery {
                     .verdict
                     .as_ref()
                     .map(|verdict| verdict.verdict.as_str());
-                state == view.state || Some(state) == verdict || state == "live"
+                let kind = failure(job).map(FailureKind::as_str);
+                state == view.state
+                    || Some(state) == verdict
+                    || Some(state) == kind
+                    || state == "live"
             })
     }
 }
@@ -170,10 +177,15 @@ pub(super) async fn show(
             "Run `farmbell-coordinator check`.",
         )
     })?;
+    let waits_for = match wait_of(&api, &job).await?.and_then(|wait| wait.held) {
+        Some(Hold::Dependencies { missing }) => Some(missing.to_string()),
+        Some(Hold::Suspended | Hold::Brake { .. } | Hold::OwnerLimit { .. }) | None => None,
+    };
     Ok(Json(JobDetail {
         job: show::job(&job),
         spec: Spec::from(spec.as_ref()),
         attempts: attempts.iter().map(show::attempt).collect(),
+        waits_for,
         artifacts,
     }))
 }
@@ -205,6 +217,20 @@ pub(super) async fn retry(
     after(&api, id, reply).await
 }
 
+/// A job that waits for its dependencies runs again.
+pub(super) async fn wake(
+    State(api): State<Api>,
+    Operator(by): Operator,
+    Path(id): Path<String>,
+    Said(act): Said<Option<Act>>,
+) -> Result<Json<JobView>> {
+    let caller = Caller::Operator(by.clone());
+    let job = lookup::job(&api, &caller, &id).await?.id;
+    let why = Text::cut(act.unwrap_or_default().reason);
+    let reply = api.ask(by, Command::Wake { job, why }).await?;
+    after(&api, job, reply).await
+}
+
 /// The job as an act left it.
 pub(super) async fn after(api: &Api, job: JobId, reply: Reply) -> Result<Json<JobView>> {
     if let Reply::Job(job) = &reply {
@@ -222,8 +248,8 @@ pub(super) async fn explain(
     // What is done may be forgotten by the farm, but not by the store.
     if let JobState::Done(_) = job.state {
         return Ok(Json(ExplainView {
+            plan: wait_of(&api, &job).await?.as_ref().map(show::plan),
             job: show::job(&job),
-            plan: None,
         }));
     }
     let reply = api.look(Command::Explain { job: job.id }).await?;
@@ -234,6 +260,33 @@ pub(super) async fn explain(
         job: show::job(&job),
         plan: explanation.as_ref().map(show::plan),
     }))
+}
+
+/// Why a job with a verdict may still run again, if it may.
+async fn wait_of(api: &Api, job: &JobRecord) -> Result<Option<Explanation>> {
+    if failure(job) != Some(FailureKind::DependencyWait) {
+        return Ok(None);
+    }
+    match api.look(Command::Explain { job: job.id }).await {
+        Ok(Reply::Explained { explanation, .. }) => Ok(explanation),
+        Ok(reply) => Err(unexpected(&reply)),
+        Err(problem) if problem.code == Code::Conflict => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// How a job failed, if it did.
+const fn failure(job: &JobRecord) -> Option<FailureKind> {
+    match &job.state {
+        JobState::Done(done) => match done.verdict {
+            Verdict::Failed { kind, .. } => Some(kind),
+            Verdict::Succeeded
+            | Verdict::Cancelled
+            | Verdict::Superseded
+            | Verdict::Infrastructure { .. } => None,
+        },
+        JobState::Waiting { .. } | JobState::Live(_) => None,
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

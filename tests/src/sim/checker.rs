@@ -80,6 +80,10 @@ impl Checker {
             | Change::Agent(_)
             | Change::AgentRemoved(_)
             | Change::Token(_)
+            | Change::Waits(_)
+            | Change::WaitOver(_)
+            | Change::Package(_)
+            | Change::PackageForgotten(_)
             | Change::Meta(_) => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use farmbell_farm::record::{
     AgentRecord, AttemptRecord, BuilderRecord, Change, JobRecord, JobState, LedgerEntry, Meta,
-    Snapshot, SubmissionRecord, TokenRecord,
+    PackageKey, PackageRecord, Snapshot, SubmissionRecord, TokenRecord,
 };
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
@@ -23,6 +23,8 @@ pub struct SimStore {
     pub(super) builders: BTreeMap<BuilderId, BuilderRecord>,
     pub(super) agents: BTreeMap<AgentId, AgentRecord>,
     tokens: BTreeMap<u64, TokenRecord>,
+    dependents: BTreeSet<JobId>,
+    packages: BTreeMap<PackageKey, PackageRecord>,
     pub(super) ledger: Vec<LedgerEntry>,
 }
 
@@ -69,6 +71,18 @@ impl SimStore {
             Change::Token(token) => {
                 self.tokens.insert(token.id, token);
             }
+            Change::Waits(job) => {
+                self.dependents.insert(job);
+            }
+            Change::WaitOver(job) => {
+                self.dependents.remove(&job);
+            }
+            Change::Package(package) => {
+                self.packages.insert(package.key.clone(), *package);
+            }
+            Change::PackageForgotten(key) => {
+                self.packages.remove(&key);
+            }
             Change::Ledger(entry) => self.ledger.push(entry),
         }
     }
@@ -86,15 +100,19 @@ impl SimStore {
                 })
                 .cloned()
                 .collect(),
-            jobs: self
-                .unfinished
-                .iter()
-                .filter_map(|job| self.jobs.get(job).cloned())
-                .collect(),
+            jobs: self.jobs_of(&self.unfinished),
+            dependents: self.jobs_of(&self.dependents),
+            packages: self.packages.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
         }
+    }
+
+    fn jobs_of(&self, ids: &BTreeSet<JobId>) -> Vec<JobRecord> {
+        ids.iter()
+            .filter_map(|job| self.jobs.get(job).cloned())
+            .collect()
     }
 
     /// Up to where this attempt's reports are durable, if it is known at all.

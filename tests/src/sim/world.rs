@@ -159,7 +159,11 @@ impl Hash {
             | Change::BuilderRemoved(_)
             | Change::Agent(_)
             | Change::AgentRemoved(_)
-            | Change::Token(_) => self.mix(1),
+            | Change::Token(_)
+            | Change::Waits(_)
+            | Change::WaitOver(_)
+            | Change::Package(_)
+            | Change::PackageForgotten(_) => self.mix(1),
         }
     }
 }

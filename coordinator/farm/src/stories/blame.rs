@@ -5,7 +5,13 @@ use crate::blame::{Judgement, judge};
 use crate::record::OperatorMode;
 
 /// Runs the job offered to this host for so long, to its verdict or return.
-fn take(world: &mut World, host: &mut Host, attempt: AttemptId, seconds: u64, outcome: Outcome) {
+pub(super) fn take(
+    world: &mut World,
+    host: &mut Host,
+    attempt: AttemptId,
+    seconds: u64,
+    outcome: Outcome,
+) {
     world.accept(host, attempt);
     world.start(host, attempt);
     world.now = world.now + Duration::from_secs(seconds);

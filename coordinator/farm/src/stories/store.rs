@@ -1,6 +1,9 @@
 //! What a store keeps of a farm's changes, in memory.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::record::{PackageKey, PackageRecord};
 
 /// What a store keeps.
 #[derive(Default)]
@@ -13,6 +16,8 @@ pub(crate) struct Store {
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,
     pub(crate) submissions: Vec<SubmissionRecord>,
     pub(crate) ledger: Vec<LedgerEntry>,
+    pub(crate) waits: BTreeSet<JobId>,
+    pub(crate) packages: BTreeMap<PackageKey, PackageRecord>,
 }
 
 impl Store {
@@ -47,6 +52,18 @@ impl Store {
             Change::Token(record) => {
                 self.tokens.insert(record.id, record);
             }
+            Change::Waits(job) => {
+                self.waits.insert(job);
+            }
+            Change::WaitOver(job) => {
+                self.waits.remove(&job);
+            }
+            Change::Package(record) => {
+                self.packages.insert(record.key.clone(), *record);
+            }
+            Change::PackageForgotten(key) => {
+                self.packages.remove(&key);
+            }
             Change::Ledger(entry) => {
                 let next = self.ledger.last().map_or(1, |last| last.seq + 1);
                 assert_eq!(entry.seq, next, "the ledger has no gaps");
@@ -65,6 +82,12 @@ impl Store {
                 .filter(|job| !matches!(job.state, JobState::Done(_)))
                 .cloned()
                 .collect(),
+            dependents: self
+                .waits
+                .iter()
+                .map(|job| self.jobs[job].clone())
+                .collect(),
+            packages: self.packages.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),

@@ -176,7 +176,10 @@ impl Observed {
             | LedgerKind::BulkBegun
             | LedgerKind::BulkEnded
             | LedgerKind::QueueBrake
-            | LedgerKind::Blamed => {}
+            | LedgerKind::Blamed
+            | LedgerKind::JobWaits
+            | LedgerKind::JobWoken
+            | LedgerKind::PackageProvided => {}
         }
     }
 

@@ -56,6 +56,20 @@ pub struct BulkView {
     pub finished: bool,
 }
 
+/// A Debian package that can be had from now on: jobs whose builds lacked it
+/// run again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageRequest {
+    pub name: String,
+    /// The whole version, with its epoch.
+    pub version: String,
+    /// `all` for packages without one.
+    pub architecture: String,
+    #[serde(default)]
+    pub suite: String,
+}
+
 /// Jobs below a score do not start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

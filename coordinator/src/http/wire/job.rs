@@ -67,6 +67,10 @@ pub struct JobDetail {
     pub spec: Spec,
     /// Of all generations, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// What its last generation lacked and it still waits for, in the recipe's
+    /// words; it runs again when that is there.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     pub artifacts: Vec<ArtifactView>,
 }
 
@@ -159,6 +163,9 @@ pub struct QueueView {
     /// All that wait, also those not listed.
     pub waiting: u64,
     pub oldest_waiting_ms: u64,
+    /// Finished jobs that run again once their dependencies are there.
+    #[serde(default)]
+    pub dependents: u64,
     /// In the order they would start.
     pub jobs: Vec<QueuedView>,
 }

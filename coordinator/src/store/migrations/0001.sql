@@ -62,6 +62,22 @@ CREATE TABLE token (
     record BLOB NOT NULL
 ) STRICT;
 
+-- Finished jobs that run again once their dependencies are there.
+CREATE TABLE dependent (
+    job INTEGER PRIMARY KEY
+) STRICT;
+
+-- The newest of each package that was stored or told of; an owner's own where
+-- there is one.
+CREATE TABLE package (
+    name         TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    suite        TEXT NOT NULL,
+    owner        TEXT NOT NULL,
+    record       BLOB NOT NULL,
+    PRIMARY KEY (name, architecture, suite, owner)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE ledger (
     seq    INTEGER PRIMARY KEY,
     record BLOB NOT NULL

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use farmbell_farm::record::{
-    AgentRecord, AttemptRecord, BuilderRecord, JobRecord, LedgerEntry, Meta, SubmissionRecord,
-    TokenRecord,
+    AgentRecord, AttemptRecord, BuilderRecord, JobRecord, LedgerEntry, Meta, PackageRecord,
+    SubmissionRecord, TokenRecord,
 };
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::AttemptId;
@@ -50,6 +50,7 @@ impl SqliteReader {
                 let blobs = outputs.iter().map(|output| (output.digest, output.length));
                 audit.blobs.extend(blobs);
             })?;
+            audit.each(from, "package", |_, _: PackageRecord| {})?;
             audit.each(from, "builder", |_, _: BuilderRecord| {})?;
             audit.each(from, "agent", |_, _: AgentRecord| {})?;
             audit.each(from, "token", |_, _: TokenRecord| {})?;

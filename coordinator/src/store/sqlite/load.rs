@@ -35,6 +35,13 @@ pub(super) fn snapshot(from: &Connection, path: &str) -> Result<Snapshot, StoreE
              ORDER BY id",
         )?,
         jobs,
+        dependents: all(
+            from,
+            path,
+            "job",
+            "SELECT record FROM job WHERE id IN (SELECT job FROM dependent) ORDER BY id",
+        )?,
+        packages: all(from, path, "package", "SELECT record FROM package")?,
         builders: all(
             from,
             path,

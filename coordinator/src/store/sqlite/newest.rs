@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use farmbell_farm::record::Change;
+use farmbell_farm::record::{Change, PackageKey};
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, SubmissionId};
 
 /// What a change overwrites as a whole.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum Place<'a> {
     Meta,
     Submission(SubmissionId),
     Job(JobId),
@@ -17,6 +17,8 @@ enum Place {
     Builder(BuilderId),
     Agent(AgentId),
     Token(u64),
+    Dependent(JobId),
+    Package(&'a PackageKey),
 }
 
 /// The changes that count, in their order.
@@ -32,7 +34,7 @@ pub(super) fn of(changes: &[Change]) -> Vec<&Change> {
 }
 
 /// `None`: an entry of the history, which nothing overwrites.
-fn place(change: &Change) -> Option<Place> {
+fn place(change: &Change) -> Option<Place<'_>> {
     Some(match change {
         Change::Meta(_) => Place::Meta,
         Change::Submission(submission) => Place::Submission(submission.id),
@@ -45,6 +47,9 @@ fn place(change: &Change) -> Option<Place> {
         Change::Agent(agent) => Place::Agent(agent.id),
         Change::AgentRemoved(agent) => Place::Agent(*agent),
         Change::Token(token) => Place::Token(token.id),
+        Change::Waits(job) | Change::WaitOver(job) => Place::Dependent(*job),
+        Change::Package(package) => Place::Package(&package.key),
+        Change::PackageForgotten(key) => Place::Package(key),
         Change::Ledger(_) => return None,
     })
 }

@@ -1,6 +1,8 @@
 //! One change as one statement. Owns the SQL that writes.
 
-use farmbell_farm::record::{Change, JobRecord, JobState, SubmissionRecord};
+use farmbell_farm::record::{
+    Change, JobRecord, JobState, PackageKey, PackageRecord, SubmissionRecord,
+};
 use farmbell_protocol::id::AttemptId;
 use rusqlite::{Connection, Params, params};
 use serde::Serialize;
@@ -13,6 +15,11 @@ pub(super) const WAITING: u8 = 0;
 pub(super) const LIVE: u8 = 1;
 pub(super) const DONE: u8 = 2;
 
+const WAITS: &str = "INSERT INTO dependent (job) VALUES (?1) ON CONFLICT (job) DO NOTHING";
+const WAIT_OVER: &str = "DELETE FROM dependent WHERE job = ?1";
+const PACKAGE_FORGOTTEN: &str = "DELETE FROM package
+     WHERE name = ?1 AND architecture = ?2 AND suite = ?3 AND owner = ?4";
+
 pub(super) fn change(
     to: &Connection,
     change: &Change,
@@ -24,12 +31,9 @@ pub(super) fn change(
         Change::Job(job) => write_job(to, job, scratch),
         Change::Spec { job, spec } => {
             encode(&**spec, scratch);
-            run(
-                to,
-                "INSERT INTO spec (job, record) VALUES (?1, ?2)
-                 ON CONFLICT (job) DO UPDATE SET record = ?2",
-                params![bits(job.0), &*scratch],
-            )
+            let sql = "INSERT INTO spec (job, record) VALUES (?1, ?2)
+                 ON CONFLICT (job) DO UPDATE SET record = ?2";
+            run(to, sql, params![bits(job.0), &*scratch])
         }
         Change::Attempt(attempt) => {
             encode(&**attempt, scratch);
@@ -53,9 +57,7 @@ pub(super) fn change(
             &**builder,
             scratch,
         ),
-        Change::BuilderRemoved(builder) => {
-            run(to, "DELETE FROM builder WHERE id = ?1", params![builder.0])
-        }
+        Change::BuilderRemoved(id) => run(to, "DELETE FROM builder WHERE id = ?1", params![id.0]),
         Change::Agent(agent) => by_id(
             to,
             "INSERT INTO agent (id, record) VALUES (?1, ?2)
@@ -64,7 +66,7 @@ pub(super) fn change(
             &**agent,
             scratch,
         ),
-        Change::AgentRemoved(agent) => run(to, "DELETE FROM agent WHERE id = ?1", params![agent.0]),
+        Change::AgentRemoved(id) => run(to, "DELETE FROM agent WHERE id = ?1", params![id.0]),
         Change::Token(token) => by_id(
             to,
             "INSERT INTO token (id, record) VALUES (?1, ?2)
@@ -73,6 +75,10 @@ pub(super) fn change(
             token,
             scratch,
         ),
+        Change::Waits(job) => run(to, WAITS, params![bits(job.0)]),
+        Change::WaitOver(job) => run(to, WAIT_OVER, params![bits(job.0)]),
+        Change::Package(package) => write_package(to, package, scratch),
+        Change::PackageForgotten(key) => run(to, PACKAGE_FORGOTTEN, key_columns(key)),
         // No upsert: a number given out twice is a defect that must not pass.
         Change::Ledger(entry) => by_id(
             to,
@@ -82,6 +88,16 @@ pub(super) fn change(
             scratch,
         ),
     }
+}
+
+/// What is for everybody has no owner, which is no owner's name.
+fn key_columns(key: &PackageKey) -> [&str; 4] {
+    [
+        key.name.as_str(),
+        key.architecture.as_str(),
+        key.suite.as_str(),
+        key.owner.as_ref().map_or("", |owner| owner.as_str()),
+    ]
 }
 
 pub(super) const fn standing(state: &JobState) -> u8 {
@@ -105,6 +121,22 @@ fn write_job(to: &Connection, job: &JobRecord, scratch: &mut Vec<u8>) -> rusqlit
             job.owner.as_str(),
             &*scratch,
         ],
+    )
+}
+
+fn write_package(
+    to: &Connection,
+    package: &PackageRecord,
+    scratch: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    encode(package, scratch);
+    let [name, architecture, suite, owner] = key_columns(&package.key);
+    run(
+        to,
+        "INSERT INTO package (name, architecture, suite, owner, record)
+         VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (name, architecture, suite, owner) DO UPDATE SET record = ?5",
+        params![name, architecture, suite, owner, &*scratch],
     )
 }
 

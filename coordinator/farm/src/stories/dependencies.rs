@@ -1,0 +1,294 @@
+//! Jobs that wait for packages, and what wakes them.
+
+use std::sync::Arc;
+
+use farmbell_protocol::spec::{FileName, Output};
+
+use super::*;
+use crate::effect::{Explanation, Hold, RefusedCode};
+use crate::event::{JobAct, PackageKey};
+
+fn missing(text: &str) -> Outcome {
+    Outcome::Failed {
+        kind: FailureKind::DependencyWait,
+        why: Reason::cut(text),
+    }
+}
+
+fn of_suite(text: &str, suite: &str) -> JobSpec {
+    JobSpec {
+        suite: name(suite),
+        ..spec(text)
+    }
+}
+
+/// Runs the job to its verdict: these packages are missing.
+fn fails_for(world: &mut World, host: &mut Host, job: JobSpec, text: &str) -> JobId {
+    let job = world.submit(job);
+    let attempt = world.offered(host);
+    blame::take(world, host, attempt, 1, missing(text));
+    job
+}
+
+/// Brings an attempt to where its sealed outputs travel.
+fn seals(world: &mut World, host: &mut Host, attempt: AttemptId, outcome: Outcome) {
+    world.accept(host, attempt);
+    world.start(host, attempt);
+    world.end(host, attempt, outcome);
+    world.seal(host, attempt);
+}
+
+fn stores(world: &mut World, attempt: AttemptId, files: &[&str]) {
+    let outputs: Vec<Output> = files
+        .iter()
+        .map(|file| Output {
+            name: FileName::new(*file).unwrap(),
+            digest: Digest::of(file.as_bytes()),
+            length: 1,
+            executable: false,
+        })
+        .collect();
+    world.handle(Event::Collected {
+        attempt,
+        outputs: Arc::from(outputs),
+    });
+}
+
+/// Another host builds packages.
+fn builds(world: &mut World, number: u8, job: JobSpec, outcome: Outcome, files: &[&str]) {
+    let job = world.submit(job);
+    let mut host = world.ready(number);
+    let attempt = world.offered(&host);
+    assert_eq!(attempt.job, job);
+    seals(world, &mut host, attempt, outcome);
+    stores(world, attempt, files);
+}
+
+fn provide(world: &mut World, name: &str, version: &str, suite: &str) {
+    let package = PackageKey {
+        name: Text::new(name).unwrap(),
+        architecture: super::name("amd64"),
+        suite: super::name(suite),
+        owner: None,
+    };
+    let version = Text::new(version).unwrap();
+    world.ask(Command::Provide { package, version }).unwrap();
+}
+
+fn wake(world: &mut World, job: JobId) -> Result<Reply, Refused> {
+    let why = Text::new("it is in the archive").unwrap();
+    world.ask(Command::Wake { job, why })
+}
+
+fn explained(world: &mut World, job: JobId) -> Result<Option<Explanation>, Refused> {
+    match world.ask(Command::Explain { job })? {
+        Reply::Explained { explanation, .. } => Ok(explanation),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The only builder is away, so that what is woken is seen to wait.
+fn asleep(text: &str) -> (World, JobId) {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = fails_for(&mut world, &mut host, of_suite("hello", "sid"), text);
+    world.handle(Event::Closed { conn: host.conn });
+    (world, job)
+}
+
+#[test]
+fn missing_dependencies_are_a_verdict_in_the_recipes_words_and_a_reason() {
+    let (mut world, job) = asleep("baz (>= 1.0.1)");
+    let Some(Verdict::Failed { kind, why }) = world.verdict(job) else {
+        panic!("{:?}", world.verdict(job));
+    };
+    assert_eq!(kind, FailureKind::DependencyWait);
+    assert_eq!(why.as_str(), "baz (>= 1.0.1)");
+    let explanation = explained(&mut world, job).unwrap().unwrap();
+    assert_eq!(explanation.summary, "waits for baz (>= 1.0.1)");
+    assert!(matches!(explanation.held, Some(Hold::Dependencies { .. })));
+    assert!(world.store.kinds().contains(&LedgerKind::JobWaits));
+}
+
+#[test]
+fn a_package_that_the_farm_stores_wakes_the_job_in_the_same_step() {
+    let (mut world, job) = asleep("baz (>= 1.0.1)");
+    builds(
+        &mut world,
+        2,
+        of_suite("baz", "sid"),
+        Outcome::Succeeded,
+        &["baz_1.0~rc1_amd64.deb"],
+    );
+    assert!(world.verdict(job).is_some(), "too old");
+    builds(
+        &mut world,
+        3,
+        of_suite("baz", "trixie"),
+        Outcome::Succeeded,
+        &["baz_1.1_amd64.deb"],
+    );
+    assert!(world.verdict(job).is_some(), "of another suite");
+    builds(
+        &mut world,
+        4,
+        of_suite("baz", "sid"),
+        failed(),
+        &["baz_1.1_amd64.deb"],
+    );
+    assert!(world.verdict(job).is_some(), "its build failed");
+    builds(
+        &mut world,
+        5,
+        of_suite("baz", "sid"),
+        Outcome::Succeeded,
+        &["qux_2_all.deb", "baz_1.0.1-1_amd64.deb"],
+    );
+    assert!(world.waits(job), "it waits to be run again");
+    assert_eq!(world.store.jobs[&job].generation, 2);
+    assert!(world.store.waits.is_empty());
+}
+
+#[test]
+fn a_woken_job_starts_in_the_step_of_the_event() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = fails_for(&mut world, &mut host, of_suite("hello", "sid"), "baz");
+    world.now = world.now + Duration::from_secs(1);
+    provide(&mut world, "baz", "1", "sid");
+    assert_eq!(world.offered(&host).job, job);
+}
+
+#[test]
+fn all_parts_have_to_be_there_and_a_restart_forgets_none() {
+    let (mut world, job) = asleep("baz (>= 1:2), qux | quux");
+    world.now = world.now + Duration::from_secs(1);
+    provide(&mut world, "baz", "1:2.0-1", "sid");
+    assert!(world.verdict(job).is_some());
+    world.restart();
+    assert!(world.verdict(job).is_some());
+    provide(&mut world, "quux", "9", "sid");
+    assert!(world.waits(job));
+    world.restart();
+    assert!(world.waits(job));
+}
+
+#[test]
+fn a_package_that_came_while_the_attempt_ran_is_not_missed() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(of_suite("hello", "sid"));
+    let attempt = world.offered(&host);
+    world.accept(&mut host, attempt);
+    world.start(&mut host, attempt);
+    world.now = world.now + Duration::from_secs(1);
+    provide(&mut world, "baz", "1", "sid");
+    world.restart();
+    world.hello(&mut host);
+    world.end(&mut host, attempt, missing("baz"));
+    world.seal(&mut host, attempt);
+    world.clean(&mut host);
+    world.deliver(attempt);
+    let again = world.offered(&host);
+    assert_eq!(
+        (again.job, again.generation),
+        (job, 2),
+        "it runs again at once"
+    );
+    blame::take(&mut world, &mut host, again, 1, missing("baz"));
+    assert!(
+        world.verdict(job).is_some(),
+        "what did not help does not wake it again"
+    );
+}
+
+#[test]
+fn a_private_package_wakes_its_owners_jobs_only() {
+    let (mut world, job) = asleep("baz");
+    let private = |owner: &str| JobSpec {
+        private: true,
+        owner: name(owner),
+        ..of_suite("baz", "sid")
+    };
+    builds(
+        &mut world,
+        2,
+        private("lou"),
+        Outcome::Succeeded,
+        &["baz_1_amd64.deb"],
+    );
+    assert!(world.verdict(job).is_some());
+    builds(
+        &mut world,
+        3,
+        private("kim"),
+        Outcome::Succeeded,
+        &["baz_1_amd64.deb"],
+    );
+    assert!(world.waits(job));
+}
+
+#[test]
+fn an_operator_wakes_a_job_whatever_it_waits_for() {
+    let (mut world, job) = asleep("see the log; it is long");
+    wake(&mut world, job).unwrap();
+    assert!(world.waits(job));
+    let refused = wake(&mut world, job).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict);
+}
+
+#[test]
+fn a_retry_and_a_cancel_end_the_wait() {
+    let (mut world, job) = asleep("baz");
+    let stored = Box::new(world.store.jobs[&job].clone());
+    world.ask(Command::Retry { job: stored }).unwrap();
+    assert!(world.waits(job) && world.store.waits.is_empty());
+
+    let (mut world, job) = asleep("baz");
+    world.cancel(job).unwrap();
+    world.now = world.now + Duration::from_secs(1);
+    provide(&mut world, "baz", "1", "sid");
+    assert!(
+        matches!(world.verdict(job), Some(Verdict::Failed { .. })),
+        "its verdict stands"
+    );
+    assert!(explained(&mut world, job).is_err());
+    assert!(
+        world.cancel(job).is_err(),
+        "there is nothing left to cancel"
+    );
+}
+
+#[test]
+fn a_superseded_job_is_not_woken() {
+    let (mut world, job) = asleep("baz");
+    let reply = world.ask(Command::Bulk {
+        filter: crate::event::Filter {
+            name: Some(Text::new("hello").unwrap()),
+            ..Default::default()
+        },
+        act: JobAct::Supersede,
+        why: Text::new("hello 2 is in").unwrap(),
+    });
+    assert!(
+        matches!(reply, Ok(Reply::Bulk { changed: 1, .. })),
+        "{reply:?}"
+    );
+    world.now = world.now + Duration::from_secs(1);
+    provide(&mut world, "baz", "1", "sid");
+    assert!(world.verdict(job).is_some());
+}
+
+#[test]
+fn nonsense_is_no_package() {
+    let mut world = World::new();
+    let package = PackageKey {
+        name: Text::new("baz").unwrap(),
+        ..PackageKey::default()
+    };
+    let version = Text::new("one").unwrap();
+    let refused = world
+        .ask(Command::Provide { package, version })
+        .unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Invalid);
+}
