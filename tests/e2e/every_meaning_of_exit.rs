@@ -1,12 +1,17 @@
 //! Eight builders on two agents and two hundred jobs that end in every way
 //! there is, with cancels, a failing reset and a failing probe among them. Each
-//! job has one verdict, and what the farm says was executed agrees with a tally
-//! that the jobs themselves kept in a file outside the farm.
+//! job has one verdict, and what the farm says was executed is what was
+//! executed: by a tally that the jobs keep in a file outside the farm, and for
+//! jobs that may be killed before their first instruction by the kernel, which
+//! tells who opened their program.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use farmbell_tests::harness::{BuilderPlan, Cli, Events, TestFarm};
+use farmbell_tests::harness::{BuilderPlan, Events, TestFarm};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::stat::Mode;
 use serde_json::Value;
 
 /// One way to end.
@@ -22,8 +27,13 @@ struct Way {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Act {
     Nothing,
-    CancelAtOnce,
-    CancelWhenItRuns,
+    /// Nobody can take it, so that it surely still waits.
+    CancelWhileItWaits,
+    /// Its agent has it: the order meets it anywhere before or behind its
+    /// first instruction.
+    CancelWhenAssigned,
+    /// Its line stands in the tally.
+    CancelWhenItRan,
 }
 
 const fn way(
@@ -75,17 +85,22 @@ const WAYS: &[Way] = &[
         ..way("too-long", "exec sleep 600", "failed", Some("limit"))
     },
     Way {
-        act: Act::CancelWhenItRuns,
+        act: Act::CancelWhenItRan,
         ..way(
             "stopped",
-            "trap '' TERM; sleep 600; sleep 600",
+            "trap '' TERM; echo began > $F; sleep 600; sleep 600",
             "cancelled",
             None,
         )
     },
     Way {
-        act: Act::CancelAtOnce,
-        ..way("unwanted", "exec sleep 600", "cancelled", None)
+        act: Act::CancelWhenAssigned,
+        ..way("raced", "", "cancelled", None)
+    },
+    Way {
+        arguments: &["--tag", "nobody-has-it", "--allow-unmatched"],
+        act: Act::CancelWhileItWaits,
+        ..way("unwanted", "exit 0", "cancelled", None)
     },
 ];
 
@@ -95,14 +110,13 @@ const JOBS: usize = 200;
 fn every_job_has_one_verdict_and_the_tally_agrees() {
     let mut farm = TestFarm::start();
     add_builders(&mut farm);
-    let tally = farm.file("tally");
-    std::fs::write(&tally, "").unwrap();
+    let tally = Tally::in_a_file_of(&farm);
     let mut events = farm.events();
 
-    let jobs = submit_all(&farm.cli(), &farm, &tally);
-    let verdicts = act_until_all_ended(&farm.cli(), &mut events, &jobs);
+    let jobs = submit_all(&farm, &tally);
+    let verdicts = act_until_all_ended(&farm, &mut events, &jobs);
 
-    let counted = read_tally(&tally);
+    let counted = tally.read();
     for (id, (name, way)) in &jobs {
         let shown = farm.cli().json(&["job", "show", id]);
         assert_eq!(verdicts[id], 1, "{name} has one verdict");
@@ -112,20 +126,67 @@ fn every_job_has_one_verdict_and_the_tally_agrees() {
         );
         let kind = shown["job"]["verdict"]["kind"].as_str();
         assert_eq!(kind, way.kind, "{name}: {shown:#}");
-        let (said, ran) = (
-            executions(&shown),
-            counted.get(name.as_str()).copied().unwrap_or(0),
-        );
-        // A cancel may end the shell before it has written its line.
-        let agrees = if way.act == Act::CancelAtOnce {
-            ran <= said
-        } else {
-            ran == said
-        };
-        assert!(
-            agrees,
-            "{name}: the farm says {said}, the tally {ran}: {shown:#}"
-        );
+        let ran = counted.get(name).copied().unwrap_or(0);
+        assert_eq!(executions(&shown), ran, "{name}: {shown:#}");
+        match way.act {
+            Act::CancelWhileItWaits => assert_eq!(ran, 0, "{name}: {shown:#}"),
+            Act::CancelWhenItRan => assert_eq!(ran, 1, "{name}: {shown:#}"),
+            Act::CancelWhenAssigned | Act::Nothing => {}
+        }
+    }
+}
+
+/// Executions, counted without the farm.
+struct Tally {
+    /// One line per execution, written by the jobs.
+    file: PathBuf,
+    /// A program per job that may be killed before it writes one.
+    programs: PathBuf,
+    /// Tells each opening of a program, which is its execution.
+    openings: Inotify,
+}
+
+impl Tally {
+    fn in_a_file_of(farm: &TestFarm) -> Self {
+        let (file, programs) = (farm.file("tally"), farm.file("programs"));
+        std::fs::write(&file, "").unwrap();
+        std::fs::create_dir(&programs).unwrap();
+        for number in (0..JOBS).filter(|number| way_of(*number).act == Act::CancelWhenAssigned) {
+            std::fs::copy("/bin/sleep", programs.join(name_of(number))).unwrap();
+        }
+        let openings = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+        openings
+            .add_watch(&programs, AddWatchFlags::IN_OPEN)
+            .unwrap();
+        Self {
+            file,
+            programs,
+            openings,
+        }
+    }
+
+    /// The line of a script that counts its execution.
+    fn line(&self, name: &str) -> String {
+        format!("echo {name} >> {}", self.file.display())
+    }
+
+    fn read(&self) -> BTreeMap<String, usize> {
+        let mut counted = BTreeMap::new();
+        for line in std::fs::read_to_string(&self.file).unwrap().lines() {
+            *counted.entry(line.to_owned()).or_default() += 1;
+        }
+        loop {
+            let opened = match self.openings.read_events() {
+                Err(Errno::EAGAIN) => return counted,
+                opened => opened.unwrap(),
+            };
+            for opening in opened {
+                // The directory's own opening has no name.
+                if let Some(name) = opening.name {
+                    *counted.entry(name.into_string().unwrap()).or_default() += 1;
+                }
+            }
+        }
     }
 }
 
@@ -167,21 +228,40 @@ fn add_builders(farm: &mut TestFarm) {
 
 type Jobs = BTreeMap<String, (String, &'static Way)>;
 
-fn submit_all(cli: &Cli, farm: &TestFarm, tally: &Path) -> Jobs {
+fn way_of(number: usize) -> &'static Way {
+    &WAYS[number % WAYS.len()]
+}
+
+fn name_of(number: usize) -> String {
+    format!("{}-{number}", way_of(number).name)
+}
+
+fn submit_all(farm: &TestFarm, tally: &Tally) -> Jobs {
+    let cli = farm.cli();
     let mut jobs = Jobs::new();
     for number in 0..JOBS {
-        let way = &WAYS[number % WAYS.len()];
-        let name = format!("{}-{number}", way.name);
-        let text = format!(
-            "F={}; echo {name} >> {}; {}",
-            farm.file(&name).display(),
-            tally.display(),
-            way.script
-        );
+        let (way, name) = (way_of(number), name_of(number));
+        let file = farm.file(&name);
         let mut arguments = vec!["--name", &name];
         arguments.extend(way.arguments);
-        let id = cli.submit_script(&arguments, &text);
-        if way.act == Act::CancelAtOnce {
+        let script = format!(
+            "F={}; {}; {}",
+            file.display(),
+            tally.line(&name),
+            way.script
+        );
+        let id = match way.act {
+            Act::CancelWhenAssigned => {
+                let program = tally.programs.join(&name);
+                cli.submit(&arguments, &[program.to_str().unwrap(), "600"])
+            }
+            Act::CancelWhenItRan => {
+                nix::unistd::mkfifo(&file, Mode::S_IRWXU).unwrap();
+                cli.submit_script(&arguments, &script)
+            }
+            Act::CancelWhileItWaits | Act::Nothing => cli.submit_script(&arguments, &script),
+        };
+        if way.act == Act::CancelWhileItWaits {
             cli.run(&["job", "cancel", &id]).succeeds();
         }
         jobs.insert(id, (name, way));
@@ -190,18 +270,28 @@ fn submit_all(cli: &Cli, farm: &TestFarm, tally: &Path) -> Jobs {
 }
 
 /// Follows the farm until every job has ended; counts verdicts.
-fn act_until_all_ended(cli: &Cli, events: &mut Events, jobs: &Jobs) -> BTreeMap<String, usize> {
+fn act_until_all_ended(
+    farm: &TestFarm,
+    events: &mut Events,
+    jobs: &Jobs,
+) -> BTreeMap<String, usize> {
     let mut verdicts: BTreeMap<String, usize> = BTreeMap::new();
     while verdicts.len() < jobs.len() {
-        let entry = events.next_that("end or start of a job", |entry| {
-            entry.kind == "job.verdict" || entry.kind == "job.running"
-        });
-        let id = entry.job.expect("both kinds name a job");
-        let (_, way) = &jobs[&id];
-        if entry.kind == "job.verdict" {
-            *verdicts.entry(id).or_default() += 1;
-        } else if way.act == Act::CancelWhenItRuns {
-            cli.run(&["job", "cancel", &id]).succeeds();
+        let entry = events.next_that("step of a job", |entry| entry.kind.starts_with("job."));
+        let Some((id, (name, way))) = entry.job.and_then(|id| jobs.get_key_value(&id)) else {
+            continue;
+        };
+        match (entry.kind.as_str(), way.act) {
+            ("job.verdict", _) => *verdicts.entry(id.clone()).or_default() += 1,
+            ("job.assigned", Act::CancelWhenAssigned) => {
+                farm.cli().run(&["job", "cancel", id]).succeeds();
+            }
+            ("job.running", Act::CancelWhenItRan) => {
+                // It writes into its pipe once it has written into the tally.
+                std::fs::read(farm.file(name)).unwrap();
+                farm.cli().run(&["job", "cancel", id]).succeeds();
+            }
+            _ => {}
         }
     }
     verdicts
@@ -214,14 +304,6 @@ fn executions(shown: &Value) -> usize {
         .iter()
         .filter(|attempt| !attempt["started"].is_null())
         .count()
-}
-
-fn read_tally(path: &Path) -> BTreeMap<String, usize> {
-    let mut counted = BTreeMap::new();
-    for line in std::fs::read_to_string(path).unwrap().lines() {
-        *counted.entry(line.to_owned()).or_default() += 1;
-    }
-    counted
 }
 
 /// Writes an executable script and gives its path.

@@ -70,9 +70,16 @@ impl Cli {
     /// Submits one job that runs a shell script, and gives its id.
     #[must_use]
     pub fn submit_script(&self, arguments: &[&str], script: &str) -> String {
+        self.submit(arguments, &["sh", "-c", script])
+    }
+
+    /// Submits one job that runs this command, and gives its id.
+    #[must_use]
+    pub fn submit(&self, arguments: &[&str], command: &[&str]) -> String {
         let mut all = vec!["submit"];
         all.extend(arguments);
-        all.extend(["--", "sh", "-c", script]);
+        all.push("--");
+        all.extend(command);
         let value = self.json(&all);
         text(&value["jobs"][0], "id")
     }
