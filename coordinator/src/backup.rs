@@ -3,8 +3,9 @@
 //!
 //! A backup is taken while the coordinator runs: first a snapshot of the
 //! store, then the files, which are only ever added to. So whatever the
-//! snapshot speaks of is in the backup. A restore brings back the past; that
-//! agents know more is noticed by their epochs, not here.
+//! snapshot speaks of is in the backup. A restore brings back the past and
+//! gives out none of its future's numbers again; that agents know more is
+//! noticed by their epochs, not here.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -13,9 +14,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use farmbell_farm::record::Change;
+
 use crate::disk::{sync_directory, sync_file_system};
 use crate::statedir::StateDir;
-use crate::store::{Sqlite, SqliteReader};
+use crate::store::{Sqlite, SqliteReader, Store as _};
 
 /// A backup holds the coordinator's key: for its owner only.
 const MODE: u32 = 0o700;
@@ -83,6 +86,7 @@ pub fn restore(from: &Path, state: &StateDir) -> anyhow::Result<()> {
     // Last, and under its name at once: a restore that was cut off is none.
     let staged = state.store().with_extension("restoring");
     SqliteReader::of(&saved.store()).copy_to(&staged)?;
+    rise_above_what_was_lost(&staged)?;
     fs::rename(&staged, state.store())?;
     sync_file_system(state.path())?;
     Sqlite::open(&state.store())?;
@@ -95,6 +99,16 @@ pub fn restore(from: &Path, state: &StateDir) -> anyhow::Result<()> {
         state.path().display(),
         from.display()
     ))
+}
+
+/// Submits may come before the first agent tells that a backup was restored.
+fn rise_above_what_was_lost(store: &Path) -> anyhow::Result<()> {
+    let mut store = Sqlite::open(store)?;
+    if let Some(mut meta) = store.load()?.meta {
+        meta.rise_above_a_lost_life();
+        store.commit(&[Change::Meta(meta)])?;
+    }
+    Ok(())
 }
 
 fn copy_files(from: &Path, to: &Path) -> anyhow::Result<u64> {
@@ -149,11 +163,10 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use farmbell_farm::record::{Change, Meta};
+    use farmbell_farm::record::Meta;
 
     use super::*;
     use crate::blobs::Blobs;
-    use crate::store::Store;
 
     #[test]
     fn what_was_backed_up_while_the_farm_worked_is_restored() {
@@ -178,7 +191,7 @@ mod tests {
         let again = StateDir::at(dir.path().join("again"));
         restore(&saved, &again).unwrap();
         let snapshot = Sqlite::open(&again.store()).unwrap().load().unwrap();
-        assert_eq!(snapshot.meta, Some(meta(1)));
+        assert!(snapshot.meta.unwrap().job_floor > 2, "2 was given out");
         let blob = Blobs::open(&again.blobs()).unwrap().path(stored.digest);
         assert_eq!(fs::read(blob).unwrap(), b"artifact");
         assert!(restore(&saved, &again).is_err(), "never over a store");

@@ -52,4 +52,5 @@ fn a_restored_past_is_noticed_and_accepted() {
     let next = farm.cli().submit_script(&[], "echo next");
     events.next_of_job("job.verdict", &next);
     assert_eq!(farm.cli().log(&next), "next\n");
+    assert_ne!(next, lost, "a number is given out once");
 }

@@ -287,8 +287,8 @@ impl Farm {
         Ok(Reply::Done)
     }
 
-    /// A restored store goes on: its epoch and floors rise above all that any
-    /// agent has seen.
+    /// A restored store goes on: its epoch rises above all that any agent has
+    /// seen, its floors above all that may have been given out.
     pub(crate) fn accept_restore(
         &mut self,
         by: &Text<128>,
@@ -307,7 +307,7 @@ impl Farm {
             random: self.random(),
         };
         self.knowing.clear();
-        self.meta.job_floor = self.meta.job_floor.max(self.meta.job_seen);
+        self.meta.rise_above_a_lost_life();
         self.step.meta = true;
         let about = About::default().by(by);
         let line = format!(

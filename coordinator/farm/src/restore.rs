@@ -30,6 +30,26 @@ use crate::record::{
 use crate::settings::Settings;
 use crate::step::Step;
 
+/// More jobs and submissions than any store gives out in the life that its
+/// backup does not know; room for thousands of restores in the ids people see.
+const LOST_JOBS_MAX: u64 = 1 << 28;
+/// The same of agents and builders.
+const LOST_HOSTS_MAX: u32 = 1 << 20;
+
+impl Meta {
+    /// The store is a backup, brought back: raises the floors above all that
+    /// may have been given out in the life it does not know. What was finished
+    /// there nobody will speak of again, so that what agents show is not
+    /// enough. Attempts and tokens are told apart by their random parts; the
+    /// history's numbers are places in it, not names.
+    pub fn rise_above_a_lost_life(&mut self) {
+        self.job_floor = self.job_floor.max(self.job_seen) + LOST_JOBS_MAX;
+        self.submission_floor += LOST_JOBS_MAX;
+        self.agent_floor = self.agent_floor.saturating_add(LOST_HOSTS_MAX);
+        self.builder_floor = self.builder_floor.saturating_add(LOST_HOSTS_MAX);
+    }
+}
+
 impl Farm {
     /// The farm as the store tells it, at a new epoch, and what must be done
     /// at once. `seed` is the operating system's randomness.

@@ -82,6 +82,51 @@ fn a_backup_of_the_same_epoch_is_noticed_by_what_agents_remember() {
 }
 
 #[test]
+fn no_number_of_the_lost_life_is_given_out_again() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let backup = world.store.snapshot();
+    world.restart();
+    world.hello(&mut host);
+    world.clean_if_ordered(&mut host);
+    // All of this is over and told to nobody who will speak of it again.
+    let attempt = world.running(&mut host, "built and forgotten");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.deliver(attempt);
+    host.held.clear();
+    let waited = world.submit(spec("waited"));
+    world.ready(2);
+    let (submission, agent, builder) = newest(&world);
+
+    world.store.jobs.clear();
+    world.restart_from(backup);
+    assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+    world
+        .ask(Command::AcceptRestore {
+            why: Text::default(),
+        })
+        .unwrap();
+    let fresh = world.submit(spec("fresh"));
+    assert!(fresh > waited, "{fresh:?} {waited:?}");
+    world.ready(3);
+    let (new_submission, new_agent, new_builder) = newest(&world);
+    assert!(new_submission > submission);
+    assert!(new_agent > agent);
+    assert!(new_builder > builder);
+}
+
+/// The newest submission, agent and builder.
+fn newest(world: &World) -> (u64, u32, u32) {
+    let records = &world.store;
+    (
+        records.submissions.last().unwrap().id.0,
+        *records.agents.keys().last().unwrap(),
+        *records.builders.keys().last().unwrap(),
+    )
+}
+
+#[test]
 fn a_copy_of_the_store_at_the_same_count_is_suspect_too() {
     let mut world = World::new();
     let mut host = world.ready(1);
