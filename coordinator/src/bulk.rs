@@ -58,7 +58,10 @@ pub(crate) struct BulkThread {
 #[derive(Debug, Default)]
 pub struct Counters {
     pub log_bytes: AtomicU64,
+    /// Chunks of outputs and their lists.
     pub blob_bytes: AtomicU64,
+    /// Of them, chunks that were verified.
+    pub verified_bytes: AtomicU64,
     pub input_bytes: AtomicU64,
 }
 

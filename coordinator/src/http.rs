@@ -61,6 +61,7 @@ use farmbell_farm::event::{Actor, Command};
 use farmbell_protocol::id::KeyHash;
 
 use crate::blobs::Blobs;
+use crate::bulk::Counters;
 use crate::driver::FarmHandle;
 use crate::logs::Logs;
 use crate::store::{Queries, QueryError};
@@ -79,6 +80,8 @@ pub struct Api {
     /// What a writer over TCP has to show.
     pub api_token: Arc<str>,
     pub join: Arc<JoinPoint>,
+    /// Bytes that the bulk door moved.
+    pub moved: Arc<Counters>,
 }
 
 /// What tokens tell new agents.

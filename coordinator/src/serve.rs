@@ -97,6 +97,7 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
             address: advertised(&config, listening.control),
             key: identity.key_hash(),
         }),
+        moved: doors.counters(),
     };
     let mut parts = JoinSet::new();
     parts.spawn({

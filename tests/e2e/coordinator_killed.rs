@@ -3,11 +3,11 @@
 //! the attempt, so the build does not notice; what was accepted is there.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::Stdio;
 
-use farmbell_tests::harness::{Cli, PATIENCE, Said, TestFarm};
+use farmbell_tests::harness::{BuilderPlan, Cli, CoordinatorPlan, PATIENCE, Relay, Said, TestFarm};
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
@@ -164,40 +164,51 @@ fn live_attempt(cli: &Cli, job: &str) -> String {
 
 #[test]
 fn an_upload_resumes_where_it_was() {
-    const CHUNKS: usize = 48;
-    const CHUNKS_BEFORE: u64 = 30;
-    let mut farm = TestFarm::with_one_builder();
-    let artifact = farm.file("artifact");
-    random_file(&artifact, CHUNKS);
-    farm.coordinator.kill();
-    // Dies when a good part of the chunks is on disk.
-    farm.coordinator.restart_with(&[(
-        "FARMBELL_FAILPOINT",
-        &format!("blobs.chunk:{CHUNKS_BEFORE}"),
-    )]);
-    let job = farm.cli().submit_script(
-        &[],
-        &format!("cp {} $FARMBELL_OUTPUTS/artifact", artifact.display()),
-    );
-    farm.coordinator.daemon.wait(PATIENCE);
-    farm.coordinator.restart();
+    const CHUNK: u64 = 1 << 20;
+    const SIZE: u64 = 24 * CHUNK;
+    // What `transfer.connection_window_kib` is when nobody sets it.
+    const WINDOW: u64 = 2 << 20;
+    // The list of outputs, a small blob of its own.
+    const MANIFEST: u64 = 1 << 10;
+    let relay = Relay::open();
+    let mut farm = TestFarm::start_as(&CoordinatorPlan {
+        settings: format!("advertise_bulk = \"{}\"", relay.address()),
+        ..CoordinatorPlan::default()
+    });
+    relay.lead_to(farm.coordinator.address("bulk"));
+    farm.add_agent("a1", &[BuilderPlan::named("b1")]);
+    // What such an upload takes on the wire when nothing happens.
+    let undisturbed = Artifact::random(&farm, "undisturbed", SIZE);
+    let before = relay.carried();
+    let job = undisturbed.submit(&farm);
+    undisturbed.came_once(&farm, &job);
+    let usual = relay.carried() - before;
+    assert!(usual >= SIZE, "{usual} bytes came past the door");
 
-    let shown = farm.cli().verdict(&job);
-    assert_eq!(shown["job"]["verdict"]["verdict"], "succeeded", "{shown:#}");
-    assert_eq!(shown["attempts"].as_array().unwrap().len(), 1, "{shown:#}");
-    let results = farm.file("results");
-    farm.cli().fetch(&job, &results);
-    let (sent, got) = (
-        std::fs::read(&artifact).unwrap(),
-        std::fs::read(results.join("artifact")).unwrap(),
-    );
-    assert!(sent == got, "the artifact is byte-equal");
-    // Each chunk that was on disk is not sent again, but the one in hand may be.
-    let resumed = resumed_at(&farm.coordinator.daemon.log());
+    let artifact = Artifact::random(&farm, "artifact", SIZE);
+    let before = relay.carried();
+    let job = artifact.submit(&farm);
+    relay.wait_for(before + SIZE / 2);
+    farm.coordinator.kill();
+    farm.coordinator.restart();
+    artifact.came_once(&farm, &job);
+    let came = relay.carried() - before;
     assert!(
-        resumed + 1 >= CHUNKS_BEFORE,
-        "only {resumed} chunks were kept"
+        came <= usual + WINDOW + CHUNK,
+        "{came} bytes came to the coordinator, {usual} when nothing happens"
     );
+
+    // What was on disk and verified is not sent again at all.
+    let kept = CHUNK * resumed_at(&farm.coordinator.daemon.log());
+    let received = |what| {
+        let name = format!("farmbell_bulk_bytes_total{{what=\"{what}\"}}");
+        farm.api().metric(&name).unwrap()
+    };
+    let verified = received("artifacts_verified");
+    let expected = SIZE - kept..SIZE - kept + MANIFEST;
+    assert!(expected.contains(&verified), "{verified} of {expected:?}");
+    let again = received("artifacts_received") - verified;
+    assert!(again <= 32 * SIZE / CHUNK, "{again} bytes more than chunks");
 }
 
 /// At which chunk the coordinator says that it went on.
@@ -207,9 +218,35 @@ fn resumed_at(log: &str) -> u64 {
     said[..end].parse().unwrap()
 }
 
-fn random_file(path: &Path, mebibytes: usize) {
-    let mut source = File::open("/dev/urandom").unwrap();
-    let mut file = File::create(path).unwrap();
-    let bytes = u64::try_from(mebibytes << 20).unwrap();
-    std::io::copy(&mut std::io::Read::take(&mut source, bytes), &mut file).unwrap();
+/// What a job leaves behind, made by the story.
+struct Artifact {
+    path: PathBuf,
+}
+
+impl Artifact {
+    fn random(farm: &TestFarm, name: &str, bytes: u64) -> Self {
+        let path = farm.file(name);
+        let mut source = File::open("/dev/urandom").unwrap().take(bytes);
+        std::io::copy(&mut source, &mut File::create(&path).unwrap()).unwrap();
+        Self { path }
+    }
+
+    fn submit(&self, farm: &TestFarm) -> String {
+        let script = format!("cp {} $FARMBELL_OUTPUTS/artifact", self.path.display());
+        farm.cli().submit_script(&[], &script)
+    }
+
+    /// One attempt brought it, byte for byte.
+    fn came_once(&self, farm: &TestFarm, job: &str) {
+        let shown = farm.cli().verdict(job);
+        assert_eq!(shown["job"]["verdict"]["verdict"], "succeeded", "{shown:#}");
+        assert_eq!(shown["attempts"].as_array().unwrap().len(), 1, "{shown:#}");
+        let results = farm.file(&format!("results-{job}"));
+        farm.cli().fetch(job, &results);
+        let (sent, got) = (
+            std::fs::read(&self.path).unwrap(),
+            std::fs::read(results.join("artifact")).unwrap(),
+        );
+        assert!(sent == got, "the artifact is byte-equal");
+    }
 }

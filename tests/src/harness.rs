@@ -15,6 +15,7 @@ mod coordinator;
 mod daemon;
 mod events;
 mod leftovers;
+mod relay;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub use cli::{Cli, Said, text};
 pub use coordinator::{Coordinator, CoordinatorPlan};
 pub use daemon::{Daemon, Exit};
 pub use events::{Entry, Events};
+pub use relay::Relay;
 
 /// Longer than anything a story waits for takes on a busy machine; shorter
 /// than the test runner's own patience.

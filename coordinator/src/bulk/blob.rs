@@ -129,9 +129,11 @@ async fn receive(
         fill(stream.receive.raw(), &mut chunk, transfers).await?;
         let (idle, buffer) = writer.idle().await?;
         spare = buffer;
+        let counters = transfers.counters.clone();
         writer = Writer::Idle(idle)
             .run(move |mut sink| {
                 sink.chunk(&chunk)?;
+                counters.verified_bytes.fetch_add(bytes, Relaxed);
                 Ok((sink, chunk))
             })
             .await?;

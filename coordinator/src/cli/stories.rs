@@ -77,6 +77,7 @@ impl World {
                 address: "127.0.0.1:8440".into(),
                 key: KeyHash([7; 32]),
             }),
+            moved: Arc::default(),
         };
         let unix = http::bind_unix(&path("farmbell.sock")).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,6 +9,7 @@ mod format;
 mod observer;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use axum::Extension;
 use axum::extract::State;
@@ -18,7 +19,7 @@ use farmbell_farm::effect::Overview;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
@@ -26,6 +27,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::problem::{Result, internal};
 use super::{Api, builders, show};
+use crate::bulk::Counters;
 use crate::driver::{COMMIT_BOUNDS_US, CommitTimes, Health};
 
 pub(super) use observer::{Observed, observe};
@@ -53,6 +55,11 @@ struct Lane {
     lane: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Moved {
+    what: &'static str,
+}
+
 pub(super) async fn metrics(
     State(api): State<Api>,
     Extension(observed): Extension<Observed>,
@@ -69,6 +76,7 @@ pub(super) async fn metrics(
     if let Some(overview) = &overview {
         register_overview(&mut registry, overview);
     }
+    register_moved(&mut registry, &api.moved);
     observed.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).map_err(|e| internal(&e))?;
@@ -112,6 +120,27 @@ fn register_health(registry: &mut Registry, health: &Health) {
         ConstCounter::new(health.changes),
     );
     registry.register_collector(Box::new(Commits(health.commits.clone())));
+}
+
+/// What came off the wire counts each time it comes; so what came and was not
+/// verified was sent again, or will be.
+fn register_moved(registry: &mut Registry, counters: &Counters) {
+    let moved = Family::<Moved, Counter>::default();
+    for (what, bytes) in [
+        ("logs_received", &counters.log_bytes),
+        ("artifacts_received", &counters.blob_bytes),
+        ("artifacts_verified", &counters.verified_bytes),
+        ("inputs_sent", &counters.input_bytes),
+    ] {
+        let counter = moved.get_or_create(&Moved { what });
+        counter.inc_by(bytes.load(Relaxed));
+    }
+    registry.register_with_unit(
+        "bulk",
+        "Bytes that the bulk door moved since the coordinator started",
+        Unit::Bytes,
+        moved,
+    );
 }
 
 fn register_overview(registry: &mut Registry, overview: &Overview) {

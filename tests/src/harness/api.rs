@@ -94,7 +94,26 @@ impl Api {
         Ok(answer["job"].take())
     }
 
+    /// A figure of `/metrics`, by its whole name with labels.
+    ///
+    /// # Errors
+    /// If there is none, or it is no whole number.
+    pub fn metric(&mut self, name: &str) -> anyhow::Result<u64> {
+        let bytes = self.send("GET", "/metrics", None)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .with_context(|| format!("no {name} in:\n{text}"))?;
+        value.parse().with_context(|| format!("{name} is {value}"))
+    }
+
     fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let bytes = self.send(method, path, body)?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{method} {path}: no JSON"))
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let request = Request::builder()
             .method(method)
@@ -115,6 +134,6 @@ impl Api {
                 String::from_utf8_lossy(&bytes)
             );
         }
-        serde_json::from_slice(&bytes).with_context(|| format!("{method} {path}: no JSON"))
+        Ok(bytes)
     }
 }
