@@ -284,7 +284,7 @@ pub struct Condition {
     pub why: Text<512>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fitness {
     Fit,
     /// Too much waits in the spool.

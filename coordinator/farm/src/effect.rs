@@ -1,6 +1,7 @@
 //! Everything the farm may ask for. A [`Change`] has to be durable before any
 //! other effect of its batch is performed.
 
+use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::bounded::{Name, Reason};
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, WelcomeAttempt, WelcomeBuilder};
 use farmbell_protocol::id::{
@@ -176,7 +177,8 @@ pub enum Why {
     Draining,
     Disabled,
     Quarantined,
-    Unfit,
+    /// Its host is not well, or says so.
+    Unfit(Fitness),
     FarmSuspect,
 }
 

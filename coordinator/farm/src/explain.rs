@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::id::{AttemptId, BuilderId, JobId};
 use farmbell_protocol::spec::JobSpec;
 
@@ -75,7 +76,12 @@ impl Farm {
             .iter()
             .find(|(_, _, why)| first(why) == Some(Why::Quarantined))
             .and_then(|(id, _, _)| self.builders.get(id))
-            .map(|builder| builder.record.mode_why.to_string());
+            .map(|builder| {
+                let record = &builder.record;
+                let minute = record.mode_since.0 / 60_000;
+                let (hour, minute) = (minute / 60 % 24, minute % 60);
+                format!("{} since {hour:02}:{minute:02} UTC", record.mode_why)
+            });
         Detail {
             first_free,
             quarantined,
@@ -144,9 +150,9 @@ impl Farm {
     }
 }
 
-/// "12 builders match; 9 busy (first free in ~4 min), 2 resetting; of the
-/// others, 30 without tag gpu", counting each builder once, by its first
-/// reason.
+/// "12 builders match; 9 busy (first free in ~4 min), 2 resetting, 1 quarantined
+/// (3 fast failures since 14:02 UTC), 30 lack tag gpu", counting each builder
+/// once, by its first reason.
 fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)], detail: &Detail) -> String {
     if builders.is_empty() {
         return "no builder has joined the farm yet".to_owned();
@@ -165,7 +171,9 @@ fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)], detail: &Detail) -> String 
         *counts.entry(words(first)).or_default() += 1;
     }
     let list = |counts: BTreeMap<String, usize>| {
-        counts
+        let mut most_first: Vec<_> = counts.into_iter().collect();
+        most_first.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        most_first
             .into_iter()
             .map(|(words, count)| format!("{count} {words}{}", detail.of(&words)))
             .collect::<Vec<_>>()
@@ -175,11 +183,10 @@ fn summary<N>(builders: &[(BuilderId, N, Vec<Why>)], detail: &Detail) -> String 
         1 => "1 builder matches".to_owned(),
         _ => format!("{matching} builders match"),
     };
-    if !now.is_empty() {
-        text = format!("{text}; {}", list(now));
-    }
-    if !never.is_empty() {
-        text = format!("{text}; of the others, {}", list(never));
+    for (separator, counts) in [("; ", now), (", ", never)] {
+        if !counts.is_empty() {
+            text = [text.as_str(), separator, &list(counts)].concat();
+        }
     }
     text
 }
@@ -233,7 +240,7 @@ pub fn is_for_good(why: &Why) -> bool {
         | Why::Draining
         | Why::Disabled
         | Why::Quarantined
-        | Why::Unfit
+        | Why::Unfit(_)
         | Why::FarmSuspect => false,
     }
 }
@@ -246,7 +253,7 @@ pub fn words(why: &Why) -> String {
         Why::WrongArchitecture => "of another architecture",
         Why::WrongVirtualization => "not virtualized as asked",
         Why::NoRecipe => "without the recipe",
-        Why::LacksTag(tag) => return format!("without tag {tag}"),
+        Why::LacksTag(tag) => return format!("lack tag {tag}"),
         Why::RestrictedTag(tag) => return format!("only for jobs with tag {tag}"),
         Why::RungTooLow => "with too little isolation",
         Why::TooLittleMemory => "with too little memory",
@@ -265,10 +272,23 @@ pub fn words(why: &Why) -> String {
         Why::Draining => "draining",
         Why::Disabled => "disabled",
         Why::Quarantined => "quarantined",
-        Why::Unfit => "unfit",
+        Why::Unfit(fitness) => fitness_words(*fitness),
         Why::FarmSuspect => "held back until the restore is accepted",
     };
     text.to_owned()
+}
+
+/// What is wrong with a host, in words that follow a number of builders.
+const fn fitness_words(fitness: Fitness) -> &'static str {
+    match fitness {
+        Fitness::Fit => "fit",
+        Fitness::Backlog => "behind with sending outputs",
+        Fitness::DiskLow => "low on disk",
+        Fitness::ReadOnly => "with a disk that is read-only",
+        Fitness::Unkillable => "with a build that cannot be killed",
+        Fitness::Throttled => "throttled by heat or power",
+        Fitness::Draining => "leaving",
+    }
 }
 
 impl std::fmt::Display for Hold {

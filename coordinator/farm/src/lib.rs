@@ -9,6 +9,7 @@
 mod agents;
 mod bits;
 mod blame;
+mod breaches;
 mod builders;
 mod bulk;
 mod cancel;

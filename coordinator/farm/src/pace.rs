@@ -69,13 +69,14 @@ impl Farm {
             return;
         }
         builder.fast_failures = (0, None);
-        let why = format!(
-            "{streak} fast failures in a row, the last after {}, while {others_failed} of the \
+        let why = format!("{streak} fast failures");
+        let line = format!(
+            "a black hole: {why} in a row, the last after {}, while {others_failed} of the \
              fleet's other {others} results failed",
             span_words(took)
         );
         let about = About::attempt(attempt.id).on(attempt.builder);
-        self.note(LedgerKind::Blamed, about, format!("a black hole: {why}"));
+        self.note(LedgerKind::Blamed, about, line);
         self.soil(attempt.builder);
         self.quarantine(attempt.builder, &why);
     }

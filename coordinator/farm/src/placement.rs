@@ -110,8 +110,8 @@ pub(crate) fn hindrances(builder: &Builder, circumstances: &Circumstances) -> Ve
         OperatorMode::Quarantined => why.push(Why::Quarantined),
         OperatorMode::Disabled => why.push(Why::Disabled),
     }
-    if !is_fit(record.fitness) {
-        why.push(Why::Unfit);
+    if record.fitness != Fitness::Fit {
+        why.push(Why::Unfit(record.fitness));
     }
     match record.occupation {
         Occupation::Held { attempt } => why.push(Why::Busy(attempt)),
@@ -124,18 +124,6 @@ pub(crate) fn hindrances(builder: &Builder, circumstances: &Circumstances) -> Ve
         why.push(Why::FarmSuspect);
     }
     why
-}
-
-/// Whether its host is well enough; a throttled one works, slowly.
-fn is_fit(fitness: Fitness) -> bool {
-    match fitness {
-        Fitness::Fit | Fitness::Throttled => true,
-        Fitness::Backlog
-        | Fitness::DiskLow
-        | Fitness::ReadOnly
-        | Fitness::Unkillable
-        | Fitness::Draining => false,
-    }
 }
 
 fn uncleanliness(builder: &Builder) -> Option<Why> {

@@ -233,10 +233,8 @@ impl Farm {
             }
             Refusal::Occupied => {
                 self.refund(job);
-                let line = "we believed it free, its agent says it is not: reset again";
-                let about = About::attempt(attempt.id).on(attempt.builder);
-                self.note(LedgerKind::IsolationBreach, about, line);
-                self.rest(attempt.builder);
+                let line = "it was free when the offer was made, and its agent says it is not";
+                self.breach(attempt.builder, None, line);
             }
         }
         self.requeue(job, &why);

@@ -37,7 +37,9 @@ impl Farm {
         let record = &builder.record;
         let wanted = match record.mode {
             OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
-            OperatorMode::Quarantined | OperatorMode::Disabled => false,
+            // Whatever made it suspect is ended, unless it is the reset itself.
+            OperatorMode::Quarantined => record.trouble.is_none(),
+            OperatorMode::Disabled => false,
         };
         let active = self
             .agents

@@ -54,6 +54,7 @@ impl Farm {
         for held in attempts {
             self.adopt_if_lost(id, held);
         }
+        self.check_occupations(id, builders, attempts);
         let mut standings: BTreeMap<_, _> = attempts
             .iter()
             .map(|held| (held.attempt, self.standing(id, held, upheaval)))
@@ -69,7 +70,6 @@ impl Farm {
                 self.lose(job, Loss::Certain, "its agent does not hold it any more");
             }
         }
-        self.check_occupations(id, builders);
         self.step.effects.push(Effect::Welcome {
             conn,
             agent: id,
@@ -250,31 +250,6 @@ impl Farm {
             .get(&id)
             .map(|agent| agent.live.iter().copied().collect())
             .unwrap_or_default()
-    }
-
-    /// A builder that we believe clean and its agent says is busy has broken
-    /// the isolation of one of them.
-    fn check_occupations(&mut self, agent: AgentId, hellos: &[HelloBuilder]) {
-        for hello in hellos {
-            let known = self.agents.get(&agent);
-            let (Some(attempt), Some(id)) = (
-                hello.occupied_by,
-                known.and_then(|agent| agent.indexes.get(&hello.index).copied()),
-            ) else {
-                continue;
-            };
-            let clean = self
-                .builders
-                .get(&id)
-                .is_some_and(|builder| builder.record.cleanliness == Cleanliness::Clean);
-            if clean {
-                let about = About::attempt(attempt).on(id);
-                let line = "isolation breach: proved clean, but its agent says it is occupied";
-                self.note(LedgerKind::IsolationBreach, about, line);
-                self.soil(id);
-                self.quarantine(id, line);
-            }
-        }
     }
 
     /// After the Welcome, everything that still stands is said again.

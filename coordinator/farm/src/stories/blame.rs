@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::blame::{Judgement, judge};
-use crate::record::OperatorMode;
+use crate::record::{Cleanliness, OperatorMode};
 
 /// Runs the job offered to this host for so long, to its verdict or return.
 pub(super) fn take(
@@ -97,11 +97,20 @@ fn a_black_hole_is_taken_out_after_three_jobs() {
     }
     let record = world.record(&hole);
     assert_eq!(record.mode, OperatorMode::Quarantined);
-    assert!(
-        record.mode_why.contains("3 fast failures"),
-        "{}",
-        record.mode_why
-    );
+    assert_eq!(record.mode_why.as_str(), "3 fast failures");
+    world.clean(&mut hole);
+    assert_eq!(world.record(&hole).cleanliness, Cleanliness::Clean);
+    let numbers = "3 fast failures in a row, the last after 2 s, while 0 of the fleet's other 4";
+    let judged = |entry: &LedgerEntry| entry.why.contains(numbers);
+    assert!(world.store.ledger.iter().any(judged));
+    let waiting = world.submit(spec("waiting"));
+    let Ok(Reply::Explained { explanation, .. }) = world.ask(Command::Explain { job: waiting })
+    else {
+        panic!("refused");
+    };
+    let summary = explanation.unwrap().summary;
+    let since = "2 builders match; 1 manual, 1 quarantined (3 fast failures since 00:20 UTC)";
+    assert_eq!(summary, since);
 }
 
 #[test]
@@ -145,6 +154,80 @@ fn a_clean_builder_that_turns_out_busy_is_taken_out_at_once() {
         "{}",
         record.mode_why
     );
+    world.clean(&mut host);
+    assert_eq!(
+        world.record(&host).mode,
+        OperatorMode::Quarantined,
+        "a reset is no pardon"
+    );
+}
+
+/// A builder whose silent attempt waits to be run elsewhere, and its host.
+fn silent() -> (World, Host, AttemptId) {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.handle(Event::Closed { conn: host.conn });
+    world.pass(Duration::from_secs(301));
+    assert!(world.waits(attempt.job));
+    (world, host, attempt)
+}
+
+#[test]
+fn a_job_found_on_a_clean_builder_ends_with_it() {
+    let (mut world, mut host, attempt) = silent();
+    // The agent forgets the attempt and proves the builder clean.
+    host.held.clear();
+    operators::set(&mut world, &host, OperatorMode::Manual);
+    world.hello(&mut host);
+    world.clean(&mut host);
+    host.builders[0].occupied_by = Some(attempt);
+    world.hello(&mut host);
+    let Some(Verdict::Infrastructure { why }) = world.verdict(attempt.job) else {
+        panic!("{:?}", world.verdict(attempt.job));
+    };
+    assert!(why.contains("isolation breach"), "{why}");
+    assert_eq!(world.record(&host).mode, OperatorMode::Quarantined);
+}
+
+#[test]
+fn another_attempt_than_the_one_it_holds_is_a_breach() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "ours");
+    let other = AttemptId {
+        nonce: attempt.nonce ^ 1,
+        ..attempt
+    };
+    host.builders[0].occupied_by = Some(other);
+    world.hello(&mut host);
+    assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
+    assert!(world.waits(attempt.job), "ours is run elsewhere");
+    assert_eq!(world.record(&host).mode, OperatorMode::Quarantined);
+    let kinds = world.store.kinds();
+    assert!(kinds.contains(&LedgerKind::IsolationBreach));
+}
+
+#[test]
+fn a_builder_that_says_occupied_to_an_offer_is_taken_out_and_the_job_goes_on() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    let seq = World::next_seq(&mut host, attempt);
+    world.report(
+        &host,
+        AgentFrame::Refused(farmbell_protocol::agent_to_coordinator::Refused {
+            attempt,
+            seq,
+            refusal: farmbell_protocol::agent_to_coordinator::Refusal::Occupied,
+            why: Reason::cut("somebody is here"),
+        }),
+    );
+    assert_eq!(world.record(&host).mode, OperatorMode::Quarantined);
+    assert!(world.waits(job));
+    assert_eq!(world.store.jobs[&job].refunded, 1, "it cost no attempt");
+    assert!(world.reset_order().is_some(), "and is reset");
 }
 
 #[test]

@@ -115,18 +115,30 @@ fn an_unfit_an_unreachable_and_a_dirty_builder_are_named() {
     let mut host = world.ready(1);
     fitness(&mut world, &mut host, Fitness::DiskLow);
     let job = world.submit(spec("hello"));
-    assert_eq!(why(&mut world, job), [Why::Unfit]);
+    assert_eq!(why(&mut world, job), [Why::Unfit(Fitness::DiskLow)]);
     world.handle(Event::Closed { conn: host.conn });
-    assert_eq!(why(&mut world, job), [Why::Unreachable, Why::Unfit]);
+    assert_eq!(
+        why(&mut world, job),
+        [Why::Unreachable, Why::Unfit(Fitness::DiskLow)]
+    );
     world.pass(Duration::from_secs(301));
-    assert_eq!(why(&mut world, job), [Why::Offline, Why::Unfit]);
+    assert_eq!(
+        why(&mut world, job),
+        [Why::Offline, Why::Unfit(Fitness::DiskLow)]
+    );
     host.hello.boot = BootId([44; 16]);
     world.hello(&mut host);
     let order = world.reset_order().unwrap();
-    assert_eq!(why(&mut world, job), [Why::Unfit, Why::Resetting]);
+    assert_eq!(
+        why(&mut world, job),
+        [Why::Unfit(Fitness::DiskLow), Why::Resetting]
+    );
     fitness(&mut world, &mut host, Fitness::Throttled);
-    assert_eq!(why(&mut world, job), [Why::Resetting]);
+    let both = [Why::Unfit(Fitness::Throttled), Why::Resetting];
+    assert_eq!(why(&mut world, job), both);
     world.prove(&mut host, order);
+    assert!(world.offers().is_empty(), "too hot");
+    fitness(&mut world, &mut host, Fitness::Fit);
     assert_eq!(world.offered(&host).job, job);
 }
 
