@@ -28,6 +28,7 @@ use crate::queue::{OwnerId, Queue};
 use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
 use crate::settings::Settings;
 use crate::step::Step;
+use crate::sweep::Sweep;
 
 /// Deadlines and assignments of one step at most; the rest follows in the
 /// next, which is due at once. Keeps the longest step below some 10 ms.
@@ -59,6 +60,7 @@ pub struct Farm {
     pub(crate) pace: Pace,
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,
     pub(crate) deadlines: Deadlines,
+    pub(crate) sweep: Sweep,
     pub(crate) step: Step,
     /// Builders that came free and have not been offered to the queue.
     pub(crate) unmatched: std::collections::VecDeque<BuilderId>,
@@ -90,9 +92,10 @@ impl Farm {
         if wakes || !self.unmatched.is_empty() || !self.meta.bulk.is_empty() {
             return Some(self.clock.on_driver(self.clock.now()));
         }
-        let next = self.deadlines.next()?;
         let checkpoint = self.clock.checkpoint + CHECKPOINT_EVERY;
-        Some(self.clock.on_driver(next.min(checkpoint)))
+        let deadline = self.deadlines.next().map(|next| next.min(checkpoint));
+        let due = deadline.into_iter().chain(self.sweep.due()).min()?;
+        Some(self.clock.on_driver(due))
     }
 
     #[must_use]
@@ -177,6 +180,7 @@ impl Farm {
 
     fn wake(&mut self) {
         self.step_all_bulk();
+        self.sweep();
         for _ in 0..BULK_STEP {
             let Some(deadline) = self.deadlines.pop_due(self.clock.now()) else {
                 return;
@@ -198,6 +202,7 @@ impl Farm {
     /// Brings what this step touched to rest, and writes it.
     pub(crate) fn end_step(&mut self) -> Vec<Effect> {
         self.wake_the_met();
+        self.keep_sweeping();
         let mut written = Vec::new();
         let mut budget = BULK_STEP;
         loop {

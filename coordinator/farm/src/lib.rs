@@ -48,6 +48,7 @@ mod step;
 )]
 mod stories;
 mod submit;
+mod sweep;
 mod tokens;
 mod verdicts;
 mod versions;

@@ -29,6 +29,7 @@ use crate::record::{
 };
 use crate::settings::Settings;
 use crate::step::Step;
+use crate::sweep::Sweep;
 
 /// More jobs and submissions than any store gives out in the life that its
 /// backup does not know; room for thousands of restores in the ids people see.
@@ -87,6 +88,7 @@ impl Farm {
             pace: Pace::default(),
             tokens: BTreeMap::new(),
             deadlines: Deadlines::default(),
+            sweep: Sweep::default(),
             step: Step::default(),
             unmatched: VecDeque::new(),
             planted: Planted::default(),

@@ -15,6 +15,7 @@ mod scheduling;
 mod sessions;
 mod store;
 mod submits;
+mod sweeps;
 mod tokens;
 
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use farmbell_farm::record::{
-    AttemptEnd, AttemptRecord, BuilderRecord, Change, JobRecord, JobState, LedgerEntry, Occupation,
-    Stage,
+    AttemptEnd, AttemptRecord, BuilderRecord, Change, JobRecord, JobState, LedgerEntry, LedgerKind,
+    Occupation, Stage,
 };
 use farmbell_protocol::id::{AttemptId, BuilderId, CleanNonce, JobId, Seq};
 use farmbell_protocol::outcome::{Outcome, Verdict};
@@ -320,6 +320,12 @@ fn over(before: Option<&AttemptRecord>, attempt: &AttemptRecord) -> Result<(), B
 
 fn ledger(before: Option<&LedgerEntry>, entry: &LedgerEntry) -> Result<(), Broken> {
     let expected = before.map_or(entry.seq, |before| before.seq + 1);
+    if entry.kind == LedgerKind::Repaired {
+        return broken(
+            "I9",
+            format!("the sweep had to mend something: {}", entry.why),
+        );
+    }
     if entry.seq == expected {
         return Ok(());
     }

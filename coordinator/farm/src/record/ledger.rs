@@ -84,4 +84,5 @@ ledger_kinds! {
     JobWaits "job.waits"
     JobWoken "job.woken"
     PackageProvided "package.provided"
+    Repaired "farm.repaired"
 }

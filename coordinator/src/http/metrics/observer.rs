@@ -50,6 +50,7 @@ pub(in crate::http) struct Observed {
     reset_failures: Counter,
     attempts_lost: Counter,
     breaches: Counter,
+    repairs: Counter,
 }
 
 /// What has begun and not ended yet.
@@ -80,6 +81,7 @@ impl Default for Observed {
             reset_failures: Counter::default(),
             attempts_lost: Counter::default(),
             breaches: Counter::default(),
+            repairs: Counter::default(),
         }
     }
 }
@@ -131,6 +133,11 @@ impl Observed {
             "Builders found busy that were believed free",
             self.breaches.clone(),
         );
+        registry.register(
+            "repairs",
+            "Things that the sweep had to mend: each is a bug of the farm's",
+            self.repairs.clone(),
+        );
     }
 
     fn take(&self, begun: &mut Begun, entry: &LedgerEntry) {
@@ -146,6 +153,7 @@ impl Observed {
             LedgerKind::BuilderResetFailed => drop(self.reset_failures.inc()),
             LedgerKind::AttemptLost => drop(self.attempts_lost.inc()),
             LedgerKind::IsolationBreach => drop(self.breaches.inc()),
+            LedgerKind::Repaired => drop(self.repairs.inc()),
             LedgerKind::Started
             | LedgerKind::JobFinishing
             | LedgerKind::JobReturned
