@@ -77,13 +77,12 @@ impl Driver {
     /// Serves for as long as it is polled. `busy` is dropped once the agent
     /// leaves and nothing is held; the session still needs this task then.
     pub(crate) async fn run(
-        mut self,
+        &mut self,
         first: Vec<Effect>,
-        mut session: mpsc::Receiver<ToBuilder>,
-        mut leaving: watch::Receiver<Leaving>,
-        busy: mpsc::Sender<Infallible>,
+        session: &mut mpsc::Receiver<ToBuilder>,
+        leaving: &mut watch::Receiver<Leaving>,
+        busy: &mut Option<mpsc::Sender<Infallible>>,
     ) {
-        let mut busy = Some(busy);
         self.perform(first).await;
         loop {
             let idle = self.leaving > Leaving::No && !self.desk.builder().holds_attempts();
@@ -110,6 +109,11 @@ impl Driver {
             };
             self.perform(effects).await;
         }
+    }
+
+    /// Ends the session, so that the next Welcome brings a new brain level.
+    pub(crate) fn hang_up(&self) {
+        self.desk.hang_up("a builder starts again from its spool");
     }
 
     fn now(&self) -> Time {
@@ -179,7 +183,13 @@ impl Driver {
                     self.tell_soon(Event::Drain);
                 }
             }
-            Effect::Stop { attempt, grace } => self.stop(attempt, grace),
+            Effect::Stop { attempt, grace } => {
+                assert!(
+                    !failpoint::fires(Failpoint::PanicInBuilder),
+                    "injected: a panic in a builder's task"
+                );
+                self.stop(attempt, grace);
+            }
             Effect::Seal { attempt } => self.seal(attempt),
             Effect::Upload { attempt } => self.upload(attempt),
             Effect::Release { attempt } => self.release(attempt),

@@ -1,7 +1,8 @@
 //! Named points between "written" and "said", where a test lets the process
 //! die: `FARMBELL_FAILPOINT=name[:count]` aborts at the count-th passing.
-//! Always compiled in; costs one load of an atomic where it is not set.
-//! Decides nothing else.
+//! Always compiled in; costs one load of an atomic where it is not set. Points
+//! whose name has `panic` in it panic instead of aborting, and `name:always`
+//! does so at every passing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,10 +40,22 @@ failpoints! {
     ManifestKept "seal.manifest-kept"
     ResetDone "reset.done"
     Released "release.removed"
+    PanicInBuilder "driver.panic-in-stop"
+}
+
+impl Failpoint {
+    /// Whether the process is gone after it: a builder's panic ends that
+    /// builder's driver only.
+    #[must_use]
+    pub fn ends_process(self) -> bool {
+        self != Self::PanicInBuilder
+    }
 }
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static LEFT: AtomicU64 = AtomicU64::new(0);
+/// In place of a count that is left.
+const ALWAYS: u64 = u64::MAX;
 static POINT: OnceLock<Failpoint> = OnceLock::new();
 
 /// Why the variable cannot be followed.
@@ -63,6 +76,7 @@ pub fn arm_from_environment() -> Result<(), UnknownFailpoint> {
         return Ok(());
     };
     let (name, count) = match value.split_once(':') {
+        Some((name, "always")) => (name, Some(ALWAYS)),
         Some((name, count)) => (name, count.parse::<u64>().ok().filter(|count| *count > 0)),
         None => (value.as_str(), Some(1)),
     };
@@ -90,9 +104,30 @@ pub fn pass(point: Failpoint) {
     }
 }
 
+/// Whether this passing of a point is the armed one, for points where
+/// something else than death is injected.
+#[inline]
+#[must_use]
+pub fn fires(point: Failpoint) -> bool {
+    ARMED.load(Ordering::Relaxed) && is_due(point)
+}
+
 #[cold]
 fn pass_armed(point: Failpoint) {
-    if POINT.get() == Some(&point) && LEFT.fetch_sub(1, Ordering::AcqRel) == 1 {
+    if is_due(point) {
         std::process::abort();
     }
+}
+
+fn is_due(point: Failpoint) -> bool {
+    POINT.get() == Some(&point) && is_counted_down()
+}
+
+fn is_counted_down() -> bool {
+    let passed = LEFT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| match left {
+        0 => None,
+        ALWAYS => Some(ALWAYS),
+        left => Some(left - 1),
+    });
+    matches!(passed, Ok(1 | ALWAYS))
 }

@@ -1,6 +1,7 @@
 //! What all tasks of one builder share: its places, its limits, and the ways
 //! to the launcher and to bulk. Values only; decides nothing.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use farmbell_protocol::bounded::Name;
 use farmbell_protocol::client::bulk::Bulk;
 use farmbell_protocol::client::session::LinkState;
 use farmbell_protocol::id::AttemptId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::attempt::AttemptDir;
 use crate::config::BuilderLimits;
@@ -31,6 +32,9 @@ pub(crate) struct BuilderHost {
     pub(crate) launcher: Arc<dyn Launcher>,
     pub(crate) bulk: Bulk,
     pub(crate) link: watch::Receiver<LinkState>,
+    /// Held by all work of one driver, so that its end can be waited for: work
+    /// on blocking threads goes on when its task is dropped.
+    pub(crate) _life: mpsc::Sender<Infallible>,
 }
 
 impl BuilderHost {

@@ -1,11 +1,11 @@
 //! The agent: performs a builder brain's effects on a host.
 //!
 //! ```text
-//! run ──▶ session ──▶ driver (one per builder, round the brain)
-//!                       ├─▶ spool       what must not be forgotten
-//!                       ├─▶ attend ──▶ launcher ──▶ supervisor ──▶ recipe
-//!                       ├─▶ seal ──▶ uploads
-//!                       └─▶ reset
+//! run ──▶ session ──▶ chain ──▶ driver (one per builder, round the brain)
+//!                                 ├─▶ spool       what must not be forgotten
+//!                                 ├─▶ attend ──▶ launcher ──▶ supervisor ──▶ recipe
+//!                                 ├─▶ seal ──▶ uploads
+//!                                 └─▶ reset
 //! ```
 
 pub mod attempt;
@@ -24,6 +24,7 @@ pub mod spool;
 pub mod supervisor;
 
 mod attend;
+mod chain;
 mod driver;
 mod host;
 mod launcher;

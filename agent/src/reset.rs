@@ -15,8 +15,8 @@ use crate::places;
 /// Resets and probes.
 pub(crate) async fn reset(host: &BuilderHost) -> ResetReport {
     let began = Instant::now();
-    let directory = host.directory.clone();
-    let cleared = blocking(move || places::clear_workspaces(&directory)).await;
+    let own = host.clone();
+    let cleared = blocking(move || places::clear_workspaces(&own.directory)).await;
     if let Err(error) = cleared.flatten() {
         let why = format!("a workspace cannot be removed: {error}");
         return not_run(&why);

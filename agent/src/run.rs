@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use farmbell_protocol::bounded::{List, Name};
-use farmbell_protocol::builder::{Effect, Settings};
+use farmbell_protocol::builder::Settings;
 use farmbell_protocol::client::bulk::Bulk;
 use farmbell_protocol::client::identity::Identity;
 use farmbell_protocol::client::quic::BulkTuning;
@@ -30,16 +30,17 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::chain::{Chain, Plan};
 use crate::cli::Places;
 use crate::config::{BuilderConfig, Config};
-use crate::driver::{self, Driver, Leaving};
+use crate::driver::Leaving;
 use crate::facts;
 use crate::groups::Place;
 use crate::host::BuilderHost;
 use crate::join::{CoordinatorFile, SOFTWARE, identity_directory};
 use crate::launcher::{InProcess, Launcher, Scripts};
 use crate::recipes::Recipes;
-use crate::spool::{self, Restored, Spool};
+use crate::spool::{self, Damage};
 use crate::state::State;
 
 /// Threads for work that may block: seals and resets of a few builders at a
@@ -116,16 +117,16 @@ async fn serve(config: &Config, once: bool, deadline: Option<u64>) -> anyhow::Re
         link: &link,
         once,
     };
-    let opened = builders.open(&mut degraded)?;
+    let opened = builders.open(&mut degraded).await?;
     let settings = session_settings(&config.state, &state, identity, &degraded);
     let (leave, leaving) = watch::channel(Leaving::No);
     let mut tasks = JoinSet::new();
     let mut sessions = Vec::new();
     let (busy, idle) = mpsc::channel(1);
-    for (driver, first) in opened {
+    for chain in opened {
         let (to_builder, session) = mpsc::channel::<ToBuilder>(BUILDER_QUEUE);
         sessions.push(to_builder);
-        tasks.spawn(driver.run(first, session, leaving.clone(), busy.clone()));
+        tasks.spawn(chain.run(session, leaving.clone(), busy.clone()));
     }
     drop(busy);
     tell_ready();
@@ -279,7 +280,7 @@ struct Builders<'a> {
 }
 
 impl Builders<'_> {
-    fn open(&self, degraded: &mut Vec<String>) -> anyhow::Result<Vec<(Driver, Vec<Effect>)>> {
+    async fn open(&self, degraded: &mut Vec<String>) -> anyhow::Result<Vec<Chain>> {
         let config = self.config;
         let recipes = Recipes::new(config.recipes.clone());
         let launcher = self.launcher();
@@ -288,27 +289,29 @@ impl Builders<'_> {
             .iter()
             .map(|builder| self.state.spool(&builder.name))
             .collect();
-        let restored = paths
-            .iter()
-            .map(|path| {
-                spool::restore(path).with_context(|| format!("{} cannot be read", path.display()))
-            })
-            .collect::<anyhow::Result<Vec<Restored>>>()?;
         let spools = spool::start(&paths).context("the spool cannot be opened")?;
         let mut opened = Vec::new();
-        for ((builder, restored), spool) in config.builders.iter().zip(restored).zip(spools) {
-            if let Some(damage) = &restored.damage {
-                let places = damage.places;
-                let kept = damage.kept_at.display();
+        for (builder, spool) in config.builders.iter().zip(spools) {
+            let host = self.host(builder, &recipes, &launcher);
+            let plan = Plan {
+                settings: self.settings(builder, &host)?,
+                host,
+                spool,
+                boot: self.state.life.boot,
+                once: self.once,
+            };
+            let chain = Chain::new(plan)
+                .await
+                .with_context(|| format!("builder '{}' cannot be taken up", builder.name))?;
+            if let Some(Damage { places, kept_at }) = &chain.damage {
+                let kept = kept_at.display();
                 let line = format!(
                     "spool of {}: {places} damaged places, kept at {kept}",
                     builder.name
                 );
-                tracing::error!(builder = %builder.name, places, %kept, "the spool was damaged");
                 degraded.push(line);
             }
-            let host = self.host(builder, &recipes, &launcher);
-            opened.push(self.driver(builder, host, restored, spool)?);
+            opened.push(chain);
         }
         Ok(opened)
     }
@@ -350,20 +353,9 @@ impl Builders<'_> {
             launcher: launcher.clone(),
             bulk: self.bulk.clone(),
             link: self.link.clone(),
+            // Each driver gets one of its own.
+            _life: mpsc::channel(1).0,
         }
-    }
-
-    fn driver(
-        &self,
-        builder: &BuilderConfig,
-        host: BuilderHost,
-        restored: Restored,
-        spool: Spool,
-    ) -> anyhow::Result<(Driver, Vec<Effect>)> {
-        let settings = self.settings(builder, &host)?;
-        let boot = self.state.life.boot;
-        driver::restored(settings, restored.records, host, spool, boot, self.once)
-            .with_context(|| format!("builder '{}' cannot be taken up", builder.name))
     }
 
     fn settings(&self, builder: &BuilderConfig, host: &BuilderHost) -> anyhow::Result<Settings> {

@@ -103,6 +103,7 @@ async fn follow(
     output: &mut Output,
 ) -> Result<(), ScriptFailure> {
     let group = child.id().and_then(|id| i32::try_from(id).ok());
+    let group = group.map(|leader| Group(Pid::from_raw(leader)));
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let (mut one, mut two) = ([0; KEPT_BYTES], [0; KEPT_BYTES]);
     let status = loop {
@@ -120,12 +121,7 @@ async fn follow(
         }
     };
     // Its own children end with it.
-    if let Some(group) = group {
-        match killpg(Pid::from_raw(group), Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(error) => tracing::warn!(%error, "a script's processes cannot be killed"),
-        }
-    }
+    drop(group);
     match status {
         Some(Ok(status)) => by_status(status),
         Some(Err(error)) => Err(not_run(&error)),
@@ -135,6 +131,19 @@ async fn follow(
             }
             let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             Err(ScriptFailure::TimedOut { after_ms })
+        }
+    }
+}
+
+/// The processes of a script. They end with this value: a script whose builder
+/// starts again must not run beside the next one.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        match killpg(self.0, Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => tracing::warn!(%error, "a script's processes cannot be killed"),
         }
     }
 }

@@ -46,6 +46,10 @@ enum Request {
         records: Vec<Record>,
         done: oneshot::Sender<Result<u64, SpoolError>>,
     },
+    Restore {
+        file: usize,
+        done: oneshot::Sender<Result<Restored, SpoolError>>,
+    },
 }
 
 /// A builder's end of its spool.
@@ -84,16 +88,26 @@ impl Spool {
         .await
     }
 
+    /// What the file says, behind all that was asked before; mends it where it
+    /// is torn or damaged.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn restore(&self) -> Result<Restored, SpoolError> {
+        let file = self.file;
+        self.ask(|done| Request::Restore { file, done }).await
+    }
+
     /// Whether a file of this size is worth rewriting.
     #[must_use]
     pub const fn is_large(size: u64) -> bool {
         size >= REWRITE_FROM
     }
 
-    async fn ask(
+    async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<u64, SpoolError>>) -> Request,
-    ) -> Result<u64, SpoolError> {
+        request: impl FnOnce(oneshot::Sender<Result<T, SpoolError>>) -> Request,
+    ) -> Result<T, SpoolError> {
         let (done, answer) = oneshot::channel();
         // Never full: a builder waits for its answer before it asks again.
         self.requests
@@ -103,7 +117,7 @@ impl Spool {
     }
 }
 
-/// Opens these files (as [`restore`] left them) and starts their thread.
+/// Opens these files and starts their thread.
 ///
 /// # Errors
 /// If a file cannot be opened.
@@ -140,7 +154,13 @@ fn write(waiting: &mpsc::Receiver<Request>, files: &mut [SpoolFile]) {
                     records,
                     done,
                 } => answer(files[file].rewrite(&records), files[file].path(), done),
+                Request::Restore { file, done } => {
+                    answer(files[file].restore(), files[file].path(), done);
+                }
             }
+        }
+        if answers.is_empty() {
+            continue;
         }
         failpoint::pass(Failpoint::SpoolWritten);
         for (file, written, done) in answers {
@@ -152,7 +172,7 @@ fn write(waiting: &mpsc::Receiver<Request>, files: &mut [SpoolFile]) {
     }
 }
 
-fn answer(kept: std::io::Result<u64>, path: &Path, done: oneshot::Sender<Result<u64, SpoolError>>) {
+fn answer<T>(kept: std::io::Result<T>, path: &Path, done: oneshot::Sender<Result<T, SpoolError>>) {
     let kept = kept.map_err(|error| SpoolError::Disk {
         path: path.to_owned(),
         why: error.to_string(),

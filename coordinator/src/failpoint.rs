@@ -1,7 +1,8 @@
 //! Named points between "written" and "said", where a test lets the process
 //! die: `FARMBELL_FAILPOINT=name[:count]` aborts at the count-th passing.
 //! Always compiled in; costs one load of an atomic where it is not set. Points
-//! whose name has `panic` in it panic instead of aborting.
+//! whose name has `panic` in it panic instead of aborting, and `name:always`
+//! does so at every passing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,7 @@ failpoints! {
     LogSynced "logs.synced"
     LogClosed "logs.closed"
     PanicInSession "session.panic-in-report"
+    PanicInRefusal "session.panic-in-refusal"
     WelcomeUnsaid "session.welcome-unsaid"
     BlobUnsaid "bulk.blob-unsaid"
     LogUnsaid "bulk.log-unsaid"
@@ -53,12 +55,14 @@ impl Failpoint {
     /// session only.
     #[must_use]
     pub fn ends_process(self) -> bool {
-        self != Self::PanicInSession
+        !matches!(self, Self::PanicInSession | Self::PanicInRefusal)
     }
 }
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 static LEFT: AtomicU64 = AtomicU64::new(0);
+/// In place of a count that is left.
+const ALWAYS: u64 = u64::MAX;
 static POINT: OnceLock<Failpoint> = OnceLock::new();
 
 /// Why the variable cannot be followed.
@@ -79,6 +83,7 @@ pub fn arm_from_environment() -> Result<(), UnknownFailpoint> {
         return Ok(());
     };
     let (name, count) = match value.split_once(':') {
+        Some((name, "always")) => (name, Some(ALWAYS)),
         Some((name, count)) => (name, count.parse::<u64>().ok().filter(|count| *count > 0)),
         None => (value.as_str(), Some(1)),
     };
@@ -122,5 +127,14 @@ fn pass_armed(point: Failpoint) {
 }
 
 fn is_due(point: Failpoint) -> bool {
-    POINT.get() == Some(&point) && LEFT.fetch_sub(1, Ordering::AcqRel) == 1
+    POINT.get() == Some(&point) && is_counted_down()
+}
+
+fn is_counted_down() -> bool {
+    let passed = LEFT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| match left {
+        0 => None,
+        ALWAYS => Some(ALWAYS),
+        left => Some(left - 1),
+    });
+    matches!(passed, Ok(1 | ALWAYS))
 }

@@ -286,6 +286,11 @@ async fn hear(
             !failpoint::fires(Failpoint::PanicInSession),
             "injected: a panic in a session's task"
         );
+        assert!(
+            !(matches!(frame, AgentFrame::Refused(_))
+                && failpoint::fires(Failpoint::PanicInRefusal)),
+            "injected: a panic in a session's task over a refusal"
+        );
         if let Err(gone) = farm.tell(Event::Report { conn, frame }).await {
             return gone.into();
         }

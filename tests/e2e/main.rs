@@ -9,6 +9,7 @@
 mod a_debian_package;
 mod agent_killed;
 mod backup_restored;
+mod builder_panicked;
 mod coordinator_killed;
 mod demo;
 mod dependency_wait;

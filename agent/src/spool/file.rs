@@ -240,6 +240,14 @@ impl SpoolFile {
         Ok(self.size)
     }
 
+    /// What the file holds now; it is opened anew, since mending may replace it.
+    pub(super) fn restore(&mut self) -> io::Result<Restored> {
+        self.flush()?;
+        let restored = restore(&self.path)?;
+        *self = Self::open(&self.path)?;
+        Ok(restored)
+    }
+
     pub(super) fn rewrite(&mut self, records: &[Record]) -> io::Result<u64> {
         replace(&self.path, records)?;
         *self = Self::open(&self.path)?;

@@ -54,6 +54,9 @@ const WRITE_BATCH: usize = 32 << 10;
 const REFUSED_WAIT: Duration = Duration::from_secs(300);
 /// After another machine took over with this key: the two must not fight.
 const REPLACED_WAIT: Duration = Duration::from_secs(60);
+/// After this side ended the session itself: nothing is wrong on the way, and
+/// other builders wait.
+const HUNG_UP_WAIT: Duration = Duration::from_millis(10);
 /// A session that lasted this long was a good one: its end is a first failure.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 
@@ -146,6 +149,10 @@ impl Speaker {
             self.connection
                 .close(CloseCode::Overloaded, "reports pile up on the agent");
         }
+    }
+
+    fn hang_up(&self, why: &str) {
+        self.connection.close(CloseCode::Done, why);
     }
 }
 
@@ -400,6 +407,9 @@ fn wait_after(error: &SessionError, backoff: &mut Backoff) -> Duration {
     }
     if error.code() == Some(CloseCode::Replaced) {
         return jittered(REPLACED_WAIT);
+    }
+    if matches!(error.closed(), Some(Closed::Here)) {
+        return HUNG_UP_WAIT;
     }
     match error.closed().and_then(Closed::wait_wished) {
         Some(wished) => jittered(wished.min(REFUSED_WAIT)),

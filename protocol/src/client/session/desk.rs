@@ -66,4 +66,12 @@ impl Desk {
             speaker.say(frame);
         }
     }
+
+    /// Ends the session, if there is one: the next Welcome brings whoever sits
+    /// here then level with the coordinator.
+    pub fn hang_up(&self, why: &str) {
+        if let Some(speaker) = &self.speaker {
+            speaker.hang_up(why);
+        }
+    }
 }
