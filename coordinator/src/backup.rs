@@ -2,17 +2,18 @@
 //! of: the store, the blobs and logs it speaks of, and the coordinator's key.
 //!
 //! A backup is taken while the coordinator runs: first a snapshot of the
-//! store, then the files, which are only ever added to. So whatever the
+//! store, then the files, which are only added to meanwhile. So whatever the
 //! snapshot speaks of is in the backup. A restore brings back the past and
 //! gives out none of its future's numbers again; that agents know more is
 //! noticed by their epochs, not here.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
 
 use farmbell_farm::record::Change;
 
@@ -49,6 +50,12 @@ pub fn backup(state: &StateDir, to: &Path) -> anyhow::Result<()> {
             )
         })?;
     let copy = StateDir::at(partial.clone());
+    // Files of jobs that are retired meanwhile stay until it is done.
+    let lock = File::options()
+        .create(true)
+        .append(true)
+        .open(state.files_lock())?;
+    let _files_stay = Flock::lock(lock, FlockArg::LockShared).map_err(|(_, errno)| errno)?;
     SqliteReader::of(&state.store()).copy_to(&copy.store())?;
     let bytes = copy_files(state.path(), &partial)?;
     sync_file_system(&partial)?;

@@ -13,6 +13,7 @@
 
 mod put;
 mod staging;
+mod unused;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,9 @@ struct Shared {
     // Who writes which staged file; held for a lookup, never over the disk.
     staged: Mutex<Staged>,
     next_private: AtomicU64,
+    // Held while a blob gets its name, is claimed or removed: a few calls to
+    // the disk, so that nobody is told of a blob that goes in that moment.
+    settled: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +116,7 @@ impl Blobs {
                 flushes: Semaphore::new(FLUSHES),
                 staged: Mutex::default(),
                 next_private: AtomicU64::new(0),
+                settled: Mutex::default(),
             }),
         }
     }
@@ -217,6 +222,11 @@ impl Blobs {
     fn private_name(&self) -> PathBuf {
         let number = self.shared.next_private.fetch_add(1, Ordering::Relaxed);
         self.staging().join(format!("{number}.private"))
+    }
+
+    fn settled(&self) -> MutexGuard<'_, ()> {
+        let settled = self.shared.settled.lock();
+        settled.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn staged(&self) -> MutexGuard<'_, Staged> {

@@ -128,6 +128,8 @@ struct Policy {
     upload_after: Span,
     accept_after: Span,
     attempts_max: u8,
+    retire_jobs_after: Span,
+    retire_events_after: Span,
 }
 
 /// What the farm refuses to exceed.
@@ -206,6 +208,8 @@ impl Default for Policy {
             upload_after: Span(settings.upload_after),
             accept_after: Span(settings.accept_after),
             attempts_max: settings.attempts_max,
+            retire_jobs_after: Span(settings.retire_jobs_after.unwrap_or_default()),
+            retire_events_after: Span(settings.retire_events_after.unwrap_or_default()),
         }
     }
 }
@@ -289,9 +293,16 @@ impl Policy {
             upload_after: positive("policy.upload_after", self.upload_after)?,
             accept_after: positive("policy.accept_after", self.accept_after)?,
             attempts_max: self.attempts_max,
+            retire_jobs_after: unless_never(self.retire_jobs_after),
+            retire_events_after: unless_never(self.retire_events_after),
             ..Settings::default()
         })
     }
+}
+
+/// Nothing means never.
+fn unless_never(Span(span): Span) -> Option<Duration> {
+    (!span.is_zero()).then_some(span)
 }
 
 fn shares(owners: BTreeMap<String, RawShare>) -> Result<BTreeMap<Name, Share>, Wrong> {
@@ -363,6 +374,9 @@ mod tests {
         assert_eq!(config.control.port(), 8440);
         assert_eq!(config.farm.lost_after, Duration::from_secs(300));
         assert_eq!(config.bulk_tuning, BulkTuning::default());
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        assert_eq!(config.farm.retire_jobs_after, days(90));
+        assert_eq!(config.farm.retire_events_after, days(365));
     }
 
     #[test]
@@ -383,7 +397,7 @@ mod tests {
     fn every_section_may_be_set() {
         let config = Config::parse(
             "state = \"/srv/farm\"\ncontrol = \"[::]:9440\"\n\
-             [policy]\nlost_after = \"1h30m\"\n[limits]\nagents = 3\n\
+             [policy]\nlost_after = \"1h30m\"\nretire_jobs_after = \"0s\"\n[limits]\nagents = 3\n\
              [owners.kim]\nweight = 2\n\
              [transfer]\ncongestion = \"bbr\"\nstream_window_kib = 3072\n",
             "x",
@@ -391,6 +405,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.control.port(), 9440);
         assert_eq!(config.farm.lost_after, Duration::from_secs(5400));
+        assert_eq!(config.farm.retire_jobs_after, None);
         assert_eq!(config.farm.limits.agents, 3);
         assert_eq!(config.farm.shares.values().next().unwrap().weight, 2);
         assert_eq!(config.bulk_tuning.stream_window_bytes, 3 << 20);

@@ -16,6 +16,7 @@ mod clock;
 mod guard;
 mod handle;
 mod health;
+mod restore;
 mod running;
 mod turn;
 mod writer;

@@ -23,6 +23,7 @@ pub mod listener;
 pub mod logs;
 pub mod outbox;
 pub mod page;
+pub mod retire;
 pub mod serve;
 pub mod service;
 pub mod session;

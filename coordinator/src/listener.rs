@@ -27,6 +27,7 @@ use crate::bulk::{Admissions, BulkDoor, Counters, Delivered};
 use crate::driver::FarmHandle;
 use crate::logs::Logs;
 use crate::outbox::{Lines, Switchboard};
+use crate::retire::Orders;
 use crate::session::{self, Around};
 use crate::specs::Specs;
 
@@ -111,11 +112,12 @@ impl Doors {
 
     /// Performs effects on whoever comes through these doors.
     #[must_use]
-    pub fn outbox(&self, logs: Logs) -> Switchboard {
+    pub fn outbox(&self, logs: Logs, retiring: Orders) -> Switchboard {
         Switchboard::new(
             self.lines.clone(),
             self.admissions.clone(),
             logs,
+            retiring,
             self.bulk_address.clone(),
         )
     }

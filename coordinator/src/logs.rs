@@ -11,6 +11,7 @@
 mod cuts;
 mod follow;
 mod log;
+mod retired;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -23,6 +23,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::bulk::{Admissions, Door};
 use crate::driver::Outbox;
 use crate::logs::Logs;
+use crate::retire::Orders;
 
 /// Messages that may wait for one connection: several hundred jobs' worth of
 /// acknowledgements. Who lets more wait does not read.
@@ -81,13 +82,14 @@ impl Lines {
     }
 }
 
-/// Performs the farm's effects on connections.
+/// Performs the farm's effects on connections, and passes on what others do.
 #[derive(Debug)]
 pub struct Switchboard {
     lines: Lines,
     admissions: Admissions,
     /// Whose followers hear when nothing more will come of an attempt.
     logs: Logs,
+    retiring: Orders,
     /// What a Welcome says of where bulk streams go.
     bulk_address: Text<256>,
 }
@@ -97,12 +99,14 @@ impl Switchboard {
         lines: Lines,
         admissions: Admissions,
         logs: Logs,
+        retiring: Orders,
         bulk_address: Text<256>,
     ) -> Self {
         Self {
             lines,
             admissions,
             logs,
+            retiring,
             bulk_address,
         }
     }
@@ -233,6 +237,8 @@ impl Outbox for Switchboard {
                 self.logs.release(attempt);
             }
             Effect::Expect { attempt, sealed } => self.admissions.expect(attempt, sealed),
+            Effect::Look(look) => self.retiring.look(look),
+            Effect::Prune => self.retiring.prune(),
             Effect::Change(_) | Effect::Reply { .. } => {
                 debug_assert!(false, "changes and replies are the driver's own");
             }

@@ -27,6 +27,7 @@ use crate::driver::{self, FarmHandle, Guard, Parts, Running};
 use crate::http::{self, Api, JoinPoint};
 use crate::listener::{Addresses, Depots, Doors};
 use crate::logs::Logs;
+use crate::retire::{self, Archive};
 use crate::specs::Specs;
 use crate::statedir::{Locked, StateDir};
 use crate::store::{Queries, Sqlite};
@@ -73,13 +74,15 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
         http: tcp.local_addr()?,
     };
 
+    let (retiring, to_retire) = retire::orders();
+    let archive = Archive::of(&state, &depots, queries.clone());
     let (farm, lanes) = driver::lanes();
     let mut running = driver::start(
         lanes,
         Parts {
             settings: config.farm.clone(),
             store,
-            outbox: doors.outbox(depots.logs.clone()),
+            outbox: doors.outbox(depots.logs.clone(), retiring),
             specs: depots.specs.clone(),
             guard: Guard::open(&state.in_hand())?,
         },
@@ -104,6 +107,8 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
         let (farm, stopping) = (farm.clone(), stopping.clone());
         async move { Ok(doors.open(farm, depots, stopped(stopping)).await?) }
     });
+    let stopping_too = stopped(stopping.clone());
+    parts.spawn(retire::run(to_retire, archive, farm.clone(), stopping_too));
     parts.spawn(async move { Ok(http::serve(api, unix, tcp, stopped(stopping)).await?) });
     listening.announce(&locked)?;
 

@@ -132,6 +132,12 @@ impl StateDir {
         self.path.join("delivered")
     }
 
+    /// Held by a backup while it copies files, so that none is removed.
+    #[must_use]
+    pub fn files_lock(&self) -> PathBuf {
+        self.path.join("files.lock")
+    }
+
     /// Secrets of the QUIC endpoints that outlive the process.
     #[must_use]
     pub fn quic_keys(&self) -> PathBuf {

@@ -10,19 +10,25 @@ mod record;
 mod schema;
 mod sqlite;
 
-pub use queries::{JobFilter, JobStanding, Queries, QueryError};
+pub use queries::{JobFilter, JobStanding, Mentions, Queries, QueryError};
 pub use schema::CURRENT as SCHEMA;
 pub use sqlite::{Audit, Sqlite, SqliteReader};
 
-use farmbell_farm::record::{Change, Snapshot};
+use farmbell_farm::record::{Change, JobRecord, Snapshot};
 
 /// The one writer of a farm's records.
 pub trait Store: Send {
-    /// Everything the farm needs to go on.
+    /// What the farm needs to go on, beside its unfinished jobs.
     ///
     /// # Errors
     /// If the store cannot be read or holds something that is not a record.
     fn load(&mut self) -> Result<Snapshot, StoreError>;
+
+    /// Gives every unfinished job, in the order of their numbers.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); what was given before is not to be used then.
+    fn jobs(&mut self, give: &mut dyn FnMut(JobRecord)) -> Result<(), StoreError>;
 
     /// Makes all changes durable in one transaction.
     ///

@@ -17,4 +17,5 @@ mod every_meaning_of_exit;
 mod poison_event;
 mod refused_connections;
 mod refused_jobs;
+mod retired_history;
 mod session_ended;

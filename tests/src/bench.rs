@@ -8,12 +8,14 @@
 
 mod brain;
 pub mod chain;
+mod cycles;
 pub mod disk;
 mod faults;
 mod footprint;
 mod idle_with_work;
 mod latency;
 pub mod machine;
+mod million;
 mod process;
 pub mod quic;
 pub mod row;
@@ -22,8 +24,10 @@ mod throughput;
 mod upload;
 mod wire;
 
+use std::cell::OnceCell;
 use std::path::Path;
 
+use million::Million;
 use row::Row;
 
 use crate::harness::{Binaries, BuilderPlan, TestFarm};
@@ -45,17 +49,39 @@ pub const FIGURES: &[(&str, Measure)] = &[
     ("idle-wire", wire::measure),
     ("faults", faults::measure),
     ("decisions", brain::measure),
+    ("restore", million::restore),
+    ("cycles", cycles::measure),
 ];
 
 /// How much to measure.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
     pub binaries: Binaries,
     /// A tenth of the runs: to see that it works, not to judge.
     pub short: bool,
+    /// Filled by the first figure that needs it.
+    million: OnceCell<Million>,
 }
 
 impl Plan {
+    #[must_use]
+    pub fn new(binaries: Binaries, short: bool) -> Self {
+        Self {
+            binaries,
+            short,
+            million: OnceCell::new(),
+        }
+    }
+
+    /// The store of a million waiting jobs.
+    fn million(&self) -> anyhow::Result<&Million> {
+        if let Some(million) = self.million.get() {
+            return Ok(million);
+        }
+        let filled = Million::fill(self)?;
+        Ok(self.million.get_or_init(|| filled))
+    }
+
     fn runs(&self, full: usize) -> usize {
         if self.short { full.div_ceil(10) } else { full }
     }

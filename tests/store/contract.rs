@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use farmbell_coordinator::store::{CommitError, Sqlite, Store, StoreError};
-use farmbell_farm::record::{Change, Meta, Snapshot};
+use farmbell_farm::record::{Change, JobRecord, Meta, Snapshot};
 use farmbell_protocol::id::{AgentId, BuilderId, JobId, SubmissionId};
 use farmbell_protocol::time::Time;
 use farmbell_tests::sim::SimStore;
@@ -30,6 +30,11 @@ struct Committed(SimStore);
 impl Store for Committed {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
         Ok(self.0.snapshot())
+    }
+
+    fn jobs(&mut self, give: &mut dyn FnMut(JobRecord)) -> Result<(), StoreError> {
+        self.0.unfinished().for_each(give);
+        Ok(())
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
@@ -77,6 +82,13 @@ impl Fixture for OnDisk {
     }
 }
 
+/// The unfinished jobs that a store gives, in its order.
+pub(crate) fn jobs_of(store: &mut impl Store) -> Vec<JobRecord> {
+    let mut jobs = Vec::new();
+    store.jobs(&mut |job| jobs.push(job)).unwrap();
+    jobs
+}
+
 macro_rules! each_store {
     ($($story:ident)*) => {
         mod simulated { $(#[test] fn $story() { super::$story::<super::InMemory>(); })* }
@@ -91,12 +103,15 @@ each_store! {
     what_is_over_is_not_loaded
     what_was_removed_is_gone
     jobs_that_wait_and_packages_come_back_until_it_is_over
+    what_was_retired_is_gone_and_nothing_else
 }
 
 fn a_new_store_is_empty<F: Fixture>() {
-    let snapshot = F::make().next_life().load().unwrap();
+    let mut fixture = F::make();
+    let store = fixture.next_life();
+    let snapshot = store.load().unwrap();
     assert!(snapshot.meta.is_none());
-    assert!(snapshot.jobs.is_empty() && snapshot.submissions.is_empty());
+    assert!(jobs_of(store).is_empty() && snapshot.submissions.is_empty());
     assert!(snapshot.builders.is_empty() && snapshot.agents.is_empty());
     assert!(snapshot.tokens.is_empty());
 }
@@ -121,11 +136,13 @@ fn every_kind_of_record_comes_back_as_it_was<F: Fixture>() {
         Change::Token(token(u64::MAX, 0)),
     ];
     changes.extend(submit(1));
+    changes.push(Change::Submission(submission(7, Some("key"), &[1])));
     fixture.next_life().commit(&changes).unwrap();
-    let snapshot = fixture.next_life().load().unwrap();
+    let store = fixture.next_life();
+    let snapshot = store.load().unwrap();
     assert_eq!(snapshot.meta, Some(meta));
-    assert_eq!(snapshot.jobs, [waiting(1), live(2)]);
-    assert_eq!(snapshot.submissions, [submission(1, None, &[1])]);
+    assert_eq!(jobs_of(store), [waiting(1), live(2)]);
+    assert_eq!(snapshot.submissions, [submission(7, Some("key"), &[1])]);
     assert_eq!(snapshot.builders, [builder(1)]);
     assert_eq!(snapshot.agents, [agent(1)]);
     assert_eq!(snapshot.tokens, [token(u64::MAX, 0)]);
@@ -152,9 +169,10 @@ fn the_newest_of_several_versions_counts<F: Fixture>() {
     store
         .commit(&[Change::Token(token(1, 1)), meta(3)])
         .unwrap();
-    let snapshot = fixture.next_life().load().unwrap();
+    let store = fixture.next_life();
+    let snapshot = store.load().unwrap();
     assert_eq!(snapshot.meta.unwrap().clock, Time(3));
-    assert_eq!(snapshot.jobs, [live(1)]);
+    assert_eq!(jobs_of(store), [live(1)]);
     assert_eq!(snapshot.tokens, [token(1, 1)]);
 }
 
@@ -175,11 +193,13 @@ fn what_is_over_is_not_loaded<F: Fixture>() {
         .unwrap();
     // A retry brings a finished job back.
     store.commit(&[Change::Job(Box::new(waiting(4)))]).unwrap();
-    let snapshot = fixture.next_life().load().unwrap();
-    let jobs: Vec<_> = snapshot.jobs.iter().map(|job| job.id).collect();
+    let store = fixture.next_life();
+    let snapshot = store.load().unwrap();
+    let jobs: Vec<_> = jobs_of(store).iter().map(|job| job.id).collect();
     assert_eq!(jobs, [JobId(3), JobId(4)]);
+    // A submission without a key is nothing that a repeated submit could mean.
     let submissions: Vec<_> = snapshot.submissions.iter().map(|one| one.id).collect();
-    assert_eq!(submissions, [2, 3, 4].map(SubmissionId));
+    assert_eq!(submissions, [SubmissionId(2)]);
 }
 
 fn what_was_removed_is_gone<F: Fixture>() {
@@ -239,4 +259,25 @@ fn jobs_that_wait_and_packages_come_back_until_it_is_over<F: Fixture>() {
     assert_eq!(snapshot.dependents, [done(1)]);
     let packages = [package("baz", None, 4), package("baz", Some("kim"), 2)];
     assert_eq!(snapshot.packages, packages);
+}
+
+fn what_was_retired_is_gone_and_nothing_else<F: Fixture>() {
+    let mut fixture = F::make();
+    let store = fixture.next_life();
+    for job in 1..=2 {
+        store.commit(&submit(job)).unwrap();
+        let keyed = submission(job, Some("key"), &[job]);
+        store.commit(&[Change::Submission(keyed)]).unwrap();
+    }
+    let retired = Change::SubmissionRetired {
+        submission: SubmissionId(1),
+        jobs: vec![JobId(1)],
+    };
+    store
+        .commit(&[retired, Change::LedgerRetired { up_to: 1 }])
+        .unwrap();
+    let store = fixture.next_life();
+    assert_eq!(jobs_of(store), [waiting(2)]);
+    let keyed = submission(2, Some("key"), &[2]);
+    assert_eq!(store.load().unwrap().submissions, [keyed]);
 }

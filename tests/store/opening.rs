@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use farmbell_coordinator::store::{CommitError, SCHEMA, Sqlite, Store, StoreError};
 use farmbell_farm::record::Change;
 
+use crate::contract::jobs_of;
 use crate::records::{submit, waiting};
 
 fn store_with_a_job() -> (tempfile::TempDir, PathBuf) {
@@ -31,10 +32,7 @@ fn a_newer_schema_is_refused_by_its_number_and_left_alone() {
     assert!(matches!(error, StoreError::NewerSchema { found, .. } if found == newer));
     assert!(error.to_string().contains(&newer.to_string()), "{error}");
     run(&path, &format!("PRAGMA user_version = {SCHEMA}"));
-    assert_eq!(
-        Sqlite::open(&path).unwrap().load().unwrap().jobs,
-        [waiting(1)]
-    );
+    assert_eq!(jobs_of(&mut Sqlite::open(&path).unwrap()), [waiting(1)]);
 }
 
 #[test]
@@ -59,7 +57,8 @@ fn a_damaged_record_is_named_and_not_believed() {
         &path,
         "UPDATE job SET record = CAST(substr(record, 1, 20) || x'ff' || substr(record, 22) AS BLOB)",
     );
-    let error = Sqlite::open(&path).unwrap().load().unwrap_err();
+    let mut store = Sqlite::open(&path).unwrap();
+    let error = store.jobs(&mut |_| {}).unwrap_err();
     assert!(
         matches!(error, StoreError::Damaged { record: "job", .. }),
         "{error}"
@@ -79,7 +78,7 @@ fn a_held_store_is_busy_and_takes_the_same_changes_later() {
     ));
     holder.execute_batch("COMMIT").unwrap();
     store.commit(&changes).unwrap();
-    assert_eq!(store.load().unwrap().jobs.len(), 2);
+    assert_eq!(jobs_of(&mut store).len(), 2);
 }
 
 #[test]
@@ -94,5 +93,5 @@ fn a_ledger_number_given_out_twice_stops_everything() {
         store.commit(&twice),
         Err(CommitError::Unknown { .. })
     ));
-    assert_eq!(store.load().unwrap().jobs.len(), 1, "all or nothing");
+    assert_eq!(jobs_of(&mut store).len(), 1, "all or nothing");
 }

@@ -1,8 +1,11 @@
 //! What people may ask beside the writer.
 
 use farmbell_coordinator::store::{JobFilter, JobStanding, Queries, Sqlite, Store};
+use farmbell_farm::effect::Look;
+use farmbell_farm::event::AgedSubmission;
 use farmbell_farm::record::{AttemptEnd, Change};
 use farmbell_protocol::id::{IdPrefix, JobId, SubmissionId};
+use farmbell_protocol::time::Wall;
 
 use crate::records::{
     attempt, attempt_id, done, entry, live, outputs, spec, submission, submit, text, waiting,
@@ -113,4 +116,49 @@ fn a_reader_sees_each_commit_and_never_half_of_one() {
         assert_eq!(reader.ledger_end().unwrap(), job);
         assert!(reader.spec(JobId(job)).unwrap().is_some());
     }
+}
+
+#[test]
+fn what_has_grown_old_is_found_a_step_at_a_time() {
+    let (_directory, mut store) = filled();
+    for job in [1, 4] {
+        store.commit(&[Change::Job(Box::new(done(job)))]).unwrap();
+    }
+    let look = |after, most| Look {
+        round: 5,
+        jobs_before: Some(Wall(10)),
+        after: SubmissionId(after),
+        entries_before: Some(Wall(3)),
+        most,
+    };
+    // A verdict of the fixture's is at 9; submission 5 has two jobs that wait.
+    let reader = store.reader();
+    let all = reader.aged(&look(0, 100)).unwrap();
+    let old = |id| AgedSubmission {
+        id: SubmissionId(id),
+        jobs: vec![(JobId(id), 1)],
+    };
+    assert_eq!(all.submissions, [old(1), old(3), old(4)]);
+    assert_eq!((all.round, all.next), (5, None));
+    assert_eq!((all.entries, all.entries_up_to), (2, 2));
+    let step = reader.aged(&look(0, 1)).unwrap();
+    assert_eq!(step.submissions, [old(1)]);
+    assert_eq!(step.next, Some(SubmissionId(1)));
+    assert_eq!((step.entries, step.entries_up_to), (1, 1));
+    assert_eq!(reader.aged(&look(1, 1)).unwrap().submissions, []);
+    let young = Look {
+        jobs_before: Some(Wall(9)),
+        entries_before: None,
+        ..look(0, 100)
+    };
+    assert_eq!(reader.aged(&young).unwrap().submissions, []);
+}
+
+#[test]
+fn files_are_spoken_of_by_specs_artifacts_and_attempts() {
+    let (_directory, store) = filled();
+    let mentions = store.reader().mentions().unwrap();
+    assert!(mentions.blobs.contains(&outputs(3)[0].digest));
+    // Job 2 is live: what came since it was assigned may be its.
+    assert_eq!(mentions.oldest_attempt, Some(Wall(2)));
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use farmbell_coordinator::store::{Queries, Sqlite, Store};
 use farmbell_farm::record::Change;
 
+use crate::contract::jobs_of;
 use crate::records::{entry, waiting};
 
 const BATCHES: u64 = 40;
@@ -33,7 +34,7 @@ fn written(path: &Path) -> (Sqlite, Vec<u64>) {
 /// What a start makes of this image: how many batches it has.
 fn batches_of(image: &Path) -> u64 {
     let mut store = Sqlite::open(image).unwrap();
-    let jobs = store.load().unwrap().jobs.len() as u64;
+    let jobs = jobs_of(&mut store).len() as u64;
     let entries = store.reader().ledger(0, u32::MAX).unwrap();
     assert_eq!(entries.len() as u64, jobs, "a batch is whole or not there");
     assert_eq!(entries.last().map_or(0, |entry| entry.seq), jobs, "no gap");

@@ -7,6 +7,7 @@ use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, WelcomeAttempt, 
 use farmbell_protocol::id::{
     AgentId, AttemptId, BuilderId, BuilderIndex, Epoch, JobId, SessionId, SubmissionId,
 };
+use farmbell_protocol::time::Wall;
 use farmbell_protocol::version::CloseCode;
 
 use crate::event::{ConnId, RequestId};
@@ -58,6 +59,25 @@ pub enum Effect {
         attempt: AttemptId,
         sealed: crate::record::SealedRecord,
     },
+    /// Look in the store for history that has grown old, and tell
+    /// ([`Event::Aged`](crate::event::Event::Aged)).
+    Look(Look),
+    /// Remove the files that no record speaks of any more.
+    Prune,
+}
+
+/// Which history counts as old, and how much of it one step takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub round: u64,
+    /// Jobs that finished before this are; none: no job is.
+    pub jobs_before: Option<Wall>,
+    /// Only submissions numbered above this one.
+    pub after: SubmissionId,
+    /// Ledger entries before this are; none: none is.
+    pub entries_before: Option<Wall>,
+    /// Jobs to look at, and entries; a submission is looked at as a whole.
+    pub most: u32,
 }
 
 /// The answer to a command, given after the commit of its batch.

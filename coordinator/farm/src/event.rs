@@ -84,8 +84,33 @@ pub enum Event {
         attempt: AttemptId,
     },
 
+    /// What a look at the store found to be old
+    /// ([`Effect::Look`](crate::effect::Effect::Look)).
+    Aged(Aged),
+
     /// A deadline passed.
     Wake,
+}
+
+/// History that has grown old: one step's worth.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aged {
+    pub round: u64,
+    /// Whole submissions, all of whose jobs finished before the time asked for.
+    pub submissions: Vec<AgedSubmission>,
+    /// So many ledger entries are older than the time asked for,
+    pub entries: u64,
+    /// the last of them with this number.
+    pub entries_up_to: u64,
+    /// Where the next look begins; none: that was all.
+    pub next: Option<SubmissionId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgedSubmission {
+    pub id: SubmissionId,
+    /// Its jobs, each in the generation that was seen finished.
+    pub jobs: Vec<(JobId, u16)>,
 }
 
 /// What a person or a program asks of the farm.

@@ -26,6 +26,7 @@ use crate::mutation::{Mutation, Planted};
 use crate::pace::Pace;
 use crate::queue::{OwnerId, Queue};
 use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
+use crate::retire::Retiring;
 use crate::settings::Settings;
 use crate::step::Step;
 use crate::sweep::Sweep;
@@ -61,6 +62,7 @@ pub struct Farm {
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,
     pub(crate) deadlines: Deadlines,
     pub(crate) sweep: Sweep,
+    pub(crate) retiring: Retiring,
     pub(crate) step: Step,
     /// Builders that came free and have not been offered to the queue.
     pub(crate) unmatched: std::collections::VecDeque<BuilderId>,
@@ -92,9 +94,15 @@ impl Farm {
         if wakes || !self.unmatched.is_empty() || !self.meta.bulk.is_empty() {
             return Some(self.clock.on_driver(self.clock.now()));
         }
+        // Neither the sweep nor retiring stores a deadline, so the clock need not be
+        // written for them.
         let checkpoint = self.clock.checkpoint + CHECKPOINT_EVERY;
         let deadline = self.deadlines.next().map(|next| next.min(checkpoint));
-        let due = deadline.into_iter().chain(self.sweep.due()).min()?;
+        let others = [self.sweep.due(), self.retiring.next()];
+        let due = deadline
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .min()?;
         Some(self.clock.on_driver(due))
     }
 
@@ -136,6 +144,7 @@ impl Farm {
             Event::LogClosed { attempt, bytes } => self.log_closed(attempt, bytes),
             Event::Collected { attempt, outputs } => self.collected(attempt, outputs),
             Event::Progress { attempt } => self.progress(attempt),
+            Event::Aged(aged) => self.aged(aged),
             Event::Wake => self.wake(),
         }
     }
@@ -181,6 +190,7 @@ impl Farm {
     fn wake(&mut self) {
         self.step_all_bulk();
         self.sweep();
+        self.retire_if_due();
         for _ in 0..BULK_STEP {
             let Some(deadline) = self.deadlines.pop_due(self.clock.now()) else {
                 return;

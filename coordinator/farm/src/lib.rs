@@ -37,6 +37,7 @@ mod relation;
 mod reports;
 mod reset;
 mod restore;
+mod retire;
 mod score;
 mod settings;
 mod step;

@@ -56,6 +56,16 @@ pub enum Change {
     PackageForgotten(Box<PackageKey>),
     /// The event stream that `farmbell events` and the audit show.
     Ledger(LedgerEntry),
+    /// A submission with all it had: its jobs, their specs, attempts and
+    /// artifacts.
+    SubmissionRetired {
+        submission: SubmissionId,
+        jobs: Vec<JobId>,
+    },
+    /// Entries up to this number.
+    LedgerRetired {
+        up_to: u64,
+    },
 }
 
 /// The farm's own numbers.
@@ -73,6 +83,8 @@ pub struct Meta {
     /// An agent has shown a higher epoch than the store's: nothing is
     /// assigned until an operator accepts.
     pub suspect: Option<Epoch>,
+    /// The highest number of a job that was retired.
+    pub retired: u64,
     /// The highest job number that any agent has shown: known work of a
     /// store that was restored from a backup.
     pub job_seen: u64,
@@ -455,15 +467,18 @@ impl Stage {
     }
 }
 
-/// Everything a store holds that the farm needs to go on.
+/// How many submissions are remembered by their idempotency key, the newest: a
+/// repeated submit comes within minutes, and a million of them take some 300 MB.
+pub const KEYS_MAX: usize = 1 << 20;
+
+/// What a store holds that the farm needs to go on, beside the unfinished
+/// jobs: those may be a million and are read one by one.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub meta: Option<Meta>,
-    /// Only those with a key, or with an unfinished job.
+    /// The newest [`KEYS_MAX`] of those with a key, in order.
     pub submissions: Vec<SubmissionRecord>,
-    /// Unfinished ones.
-    pub jobs: Vec<JobRecord>,
-    /// Finished ones that wait for their dependencies.
+    /// Finished jobs that wait for their dependencies.
     pub dependents: Vec<JobRecord>,
     pub packages: Vec<PackageRecord>,
     pub builders: Vec<BuilderRecord>,

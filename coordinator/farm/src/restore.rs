@@ -27,6 +27,7 @@ use crate::queue::Queue;
 use crate::record::{
     AgentRecord, BuilderRecord, Cleanliness, JobRecord, JobState, LedgerKind, Meta, Snapshot, Stage,
 };
+use crate::retire::Retiring;
 use crate::settings::Settings;
 use crate::step::Step;
 use crate::sweep::Sweep;
@@ -53,11 +54,13 @@ impl Meta {
 
 impl Farm {
     /// The farm as the store tells it, at a new epoch, and what must be done
-    /// at once. `seed` is the operating system's randomness.
+    /// at once. `jobs` are the unfinished ones, in order; `seed` is the
+    /// operating system's randomness.
     #[must_use]
     pub fn restore(
         settings: Settings,
         snapshot: Snapshot,
+        jobs: impl IntoIterator<Item = JobRecord>,
         now: Now,
         seed: [u8; 32],
     ) -> (Self, Vec<Effect>) {
@@ -66,6 +69,7 @@ impl Farm {
         let clock = Clock::resume(stored.clock, now);
         let meta = next_life(stored, rng.next_u64());
         let shares = settings.shares.clone();
+        let retiring = Retiring::from(&settings, clock.now());
         let mut farm = Self {
             settings,
             clock,
@@ -89,6 +93,7 @@ impl Farm {
             tokens: BTreeMap::new(),
             deadlines: Deadlines::default(),
             sweep: Sweep::default(),
+            retiring,
             step: Step::default(),
             unmatched: VecDeque::new(),
             planted: Planted::default(),
@@ -114,12 +119,15 @@ impl Farm {
         for job in snapshot.dependents {
             farm.dependencies.insert(job);
         }
-        let jobs = snapshot.jobs.len();
-        for job in snapshot.jobs {
+        for job in jobs {
             farm.restore_job(job);
         }
         farm.await_agents();
-        let line = format!("epoch {}, {jobs} unfinished jobs", farm.meta.epoch);
+        let line = format!(
+            "epoch {}, {} unfinished jobs",
+            farm.meta.epoch,
+            farm.jobs.len()
+        );
         farm.note(LedgerKind::Started, About::default(), line);
         let effects = farm.end_step();
         (farm, effects)

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use farmbell_protocol::bounded::Name;
 
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Policies and limits.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -24,6 +26,10 @@ pub struct Settings {
     pub accept_after: Duration,
     /// Attempts of a generation where the job says nothing.
     pub attempts_max: u8,
+    /// How long a finished job is kept; none: for ever.
+    pub retire_jobs_after: Option<Duration>,
+    /// How long the ledger's entries are kept; none: for ever.
+    pub retire_events_after: Option<Duration>,
     /// Owners whose share of the farm is not everybody's.
     pub shares: BTreeMap<Name, Share>,
 }
@@ -64,6 +70,8 @@ impl Default for Settings {
             upload_after: Duration::from_secs(10 * 60),
             accept_after: Duration::from_secs(2 * 60),
             attempts_max: 3,
+            retire_jobs_after: Some(90 * DAY),
+            retire_events_after: Some(365 * DAY),
             shares: BTreeMap::new(),
         }
     }

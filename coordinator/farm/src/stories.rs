@@ -11,6 +11,7 @@ mod operators;
 mod reasons;
 mod resets;
 mod restores;
+mod retire;
 mod scheduling;
 mod sessions;
 mod store;
@@ -29,7 +30,7 @@ use farmbell_protocol::bounded::{Blob, List, Name, Reason, Text};
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, Standing};
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{
-    AttemptId, BootId, BuilderIndex, CleanNonce, Epoch, JobId, KeyHash, Seq, SpoolId,
+    AttemptId, BootId, BuilderIndex, CleanNonce, Epoch, JobId, KeyHash, Seq, SpoolId, SubmissionId,
 };
 use farmbell_protocol::outcome::{ExitStatus, FailureKind, Outcome, Usage, Verdict};
 use farmbell_protocol::spec::{JobSpec, Limits as JobLimits, Network, Rung};
@@ -110,7 +111,7 @@ impl World {
     pub(crate) fn with(settings: Settings) -> Self {
         let now = Time(1_000_000);
         let (farm, effects) =
-            Farm::restore(settings.clone(), Snapshot::default(), at(now), [1; 32]);
+            Farm::restore(settings.clone(), Snapshot::default(), [], at(now), [1; 32]);
         let mut world = Self {
             farm,
             settings,
@@ -129,13 +130,14 @@ impl World {
         self.restart_from(self.store.snapshot());
     }
 
-    pub(crate) fn restart_from(&mut self, snapshot: Snapshot) {
+    pub(crate) fn restart_from(&mut self, (snapshot, jobs): (Snapshot, Vec<JobRecord>)) {
         self.starts += 1;
         let floor = snapshot.meta.as_ref().map_or(0, |meta| meta.ledger_floor);
         self.store.ledger.retain(|entry| entry.seq <= floor);
         let (farm, effects) = Farm::restore(
             self.settings.clone(),
             snapshot,
+            jobs,
             at(self.now),
             [self.starts; 32],
         );

@@ -14,12 +14,8 @@ use crate::farm::Farm;
 use crate::jobs::{Job, State, bounded};
 use crate::ledger::About;
 use crate::placement::needs_of;
-use crate::record::{Change, JobRecord, JobState, LedgerKind, SubmissionRecord};
+use crate::record::{Change, JobRecord, JobState, KEYS_MAX, LedgerKind, SubmissionRecord};
 use crate::score;
-
-/// Idempotency keys remembered, the newest: a repeated submit comes within
-/// minutes, and a million of them take some 300 MB.
-const KEYS_MAX: usize = 1 << 20;
 
 impl Farm {
     pub(crate) fn submit(&mut self, by: &Text<128>, submit: Submit) -> Result<Reply, Refused> {
@@ -75,11 +71,20 @@ impl Farm {
         self.submission_keys.insert((owner, key.clone()), record.id);
         self.submissions.insert(record.id, record);
         if self.submissions.len() > KEYS_MAX
-            && let Some((_, oldest)) = self.submissions.pop_first()
-            && let Some(key) = oldest.key
+            && let Some(oldest) = self.submissions.keys().next().copied()
         {
-            let owner = self.queue.owners.intern(&oldest.owner);
-            self.submission_keys.remove(&(owner, key));
+            self.forget_submission(oldest);
+        }
+    }
+
+    /// A repeated submit of it is a new one from now on.
+    pub(crate) fn forget_submission(&mut self, id: SubmissionId) {
+        let key = self.submissions.remove(&id).and_then(|gone| {
+            let owner = self.queue.owners.intern(&gone.owner);
+            Some((owner, gone.key?))
+        });
+        if let Some(key) = key {
+            self.submission_keys.remove(&key);
         }
     }
 
@@ -179,6 +184,18 @@ impl Farm {
                 code: RefusedCode::Conflict,
                 cause: format!("job {} is not finished", stored.id),
                 fix: format!("see farmbell job show {}", stored.id),
+            });
+        }
+        if let JobState::Done(verdict) = &stored.state
+            && self.retiring.may_have_taken(verdict.at)
+        {
+            return Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: format!(
+                    "job {} finished so long ago that it is being retired",
+                    stored.id
+                ),
+                fix: "submit it as a new job".to_owned(),
             });
         }
         self.has_room(1)?;

@@ -27,10 +27,16 @@ pub(super) fn publish(
     stored: Stored,
 ) -> Result<Stored, BlobError> {
     failpoint::pass(Failpoint::BlobStaged);
+    // Its last byte may have come long ago, before a restart.
+    file.set_modified(SystemTime::now())
+        .map_err(DiskError::at(staged))?;
     file.sync_data().map_err(DiskError::at(staged))?;
     failpoint::pass(Failpoint::BlobSynced);
     let path = blobs.path(stored.digest);
-    fs::rename(staged, &path).map_err(DiskError::at(&path))?;
+    {
+        let _settled = blobs.settled();
+        fs::rename(staged, &path).map_err(DiskError::at(&path))?;
+    }
     failpoint::pass(Failpoint::BlobRenamed);
     let directory = path.parent().expect("a blob lies in its shard");
     if let Err(error) = sync_directory(directory) {

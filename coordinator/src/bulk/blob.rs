@@ -32,7 +32,7 @@ pub(super) async fn take(
     }
     let (attempt, digest, length) = (open.attempt, open.digest, open.length);
     let blobs = transfers.blobs.clone();
-    let stored = blocking(move || blobs.contains(digest)).await? == Some(length);
+    let stored = blocking(move || blobs.claim(digest)).await? == Some(length);
     let noted = if stored && proved(attempt, digest, transfers).await? {
         let have = BlobHave {
             chunks: chunk_count(length),

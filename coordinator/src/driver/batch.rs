@@ -28,7 +28,9 @@ impl Batch {
                 | Effect::Close { .. }
                 | Effect::Admit { .. }
                 | Effect::Dismiss { .. }
-                | Effect::Expect { .. }) => self.effects.push(effect),
+                | Effect::Expect { .. }
+                | Effect::Look(_)
+                | Effect::Prune) => self.effects.push(effect),
             }
         }
     }

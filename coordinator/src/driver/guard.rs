@@ -198,9 +198,11 @@ impl Note {
             Event::LogClosed { attempt, .. } => Some(of_attempt("log closed", attempt)),
             Event::Collected { attempt, .. } => Some(of_attempt("collected", attempt)),
             Event::Progress { attempt } => Some(of_attempt("progress", attempt)),
-            Event::Request { .. } | Event::Closed { .. } | Event::Parked { .. } | Event::Wake => {
-                None
-            }
+            Event::Request { .. }
+            | Event::Closed { .. }
+            | Event::Parked { .. }
+            | Event::Aged(_)
+            | Event::Wake => None,
         }
     }
 

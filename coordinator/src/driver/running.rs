@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
+use farmbell_farm::Settings;
 use farmbell_farm::effect::{Effect, Reply};
 use farmbell_farm::event::{Event, RequestId};
 use farmbell_farm::record::Change;
-use farmbell_farm::{Farm, Settings};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use super::clock::{Clock, wall};
 use super::guard::{Guard, GuardError};
 use super::handle::{Lanes, Request};
 use super::health::Stall;
+use super::restore;
 use super::turn::Turn;
 use super::writer::{Committed, Writer};
 use crate::failpoint::{self, Failpoint};
@@ -77,7 +78,6 @@ where
 {
     let began = std::time::Instant::now();
     let snapshot = parts.store.load()?;
-    let jobs = snapshot.jobs.len();
     let base = snapshot
         .meta
         .as_ref()
@@ -88,8 +88,14 @@ where
         what: "randomness",
         why: error.to_string(),
     })?;
-    let (farm, effects) = Farm::restore(parts.settings, snapshot, clock.now(), seed);
-    tracing::info!(jobs, ms = elapsed_ms(began), "farm restored from the store");
+    let (farm, effects) = restore::farm(
+        &mut parts.store,
+        parts.settings,
+        snapshot,
+        clock.now(),
+        seed,
+    )?;
+    tracing::info!(ms = elapsed_ms(began), "farm restored from the store");
 
     let (writer, store_thread) = Writer::start(parts.store).map_err(no_thread)?;
     let (stop, stopping) = oneshot::channel();
@@ -374,7 +380,9 @@ impl<O: Outbox> Driver<O> {
                 | Change::Waits(_)
                 | Change::WaitOver(_)
                 | Change::Package(_)
-                | Change::PackageForgotten(_) => {}
+                | Change::PackageForgotten(_)
+                | Change::SubmissionRetired { .. }
+                | Change::LedgerRetired { .. } => {}
             }
         }
     }
@@ -396,7 +404,9 @@ impl<O: Outbox> Driver<O> {
                 | Effect::Close { .. }
                 | Effect::Admit { .. }
                 | Effect::Dismiss { .. }
-                | Effect::Expect { .. }) => self.outbox.perform(effect),
+                | Effect::Expect { .. }
+                | Effect::Look(_)
+                | Effect::Prune) => self.outbox.perform(effect),
             }
         }
     }
@@ -410,7 +420,7 @@ async fn at(when: Option<Instant>) {
     }
 }
 
-fn no_thread(error: std::io::Error) -> DriverError {
+pub(super) fn no_thread(error: std::io::Error) -> DriverError {
     DriverError::System {
         what: "thread",
         why: error.to_string(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use farmbell_farm::effect::{Effect, Reply};
 use farmbell_farm::event::{Actor, Command, Event};
-use farmbell_farm::record::{Change, Envelope, LedgerKind, Snapshot};
+use farmbell_farm::record::{Change, Envelope, JobRecord, LedgerKind, Snapshot};
 use farmbell_protocol::bounded::Text;
 
 use super::*;
@@ -33,6 +33,10 @@ struct Scripted {
 impl Store for Scripted {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
         Ok(Snapshot::default())
+    }
+
+    fn jobs(&mut self, _give: &mut dyn FnMut(JobRecord)) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {

@@ -41,6 +41,7 @@ impl Peers {
             | Event::LogClosed { .. }
             | Event::Collected { .. }
             | Event::Progress { .. }
+            | Event::Aged(_)
             | Event::Wake => {}
         }
     }

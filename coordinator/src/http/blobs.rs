@@ -99,7 +99,13 @@ pub(super) async fn get(
     Operator(_): Operator,
     Path(digest): Path<String>,
 ) -> Result<Response> {
-    let (length, body) = open(&api, parse(&digest)?).await?;
+    let digest = parse(&digest)?;
+    // Whoever looks whether it is here means to submit a job with it.
+    let blobs = api.blobs.clone();
+    blocking(move || blobs.claim(digest))
+        .await?
+        .map_err(|e| problem(&e))?;
+    let (length, body) = open(&api, digest).await?;
     Ok((headers(length), Body::from_stream(body)).into_response())
 }
 

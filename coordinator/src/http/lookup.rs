@@ -38,12 +38,32 @@ pub(super) async fn job(api: &Api, caller: &Caller, text: &str) -> Result<JobRec
         .collect();
     match records.len() {
         1 => Ok(records.remove(0)),
-        0 => Err(not_found(
-            format!("there is no job {text}"),
-            "Job ids stand in `farmbell jobs`.",
-        )),
+        0 => Err(missing(api, text, prefix).await?),
         _ => Err(ambiguous(text, &records)),
     }
+}
+
+/// A job that was here once is told from one that never was.
+async fn missing(api: &Api, text: &str, prefix: IdPrefix) -> Result<Problem> {
+    let was_here = match prefix.exact().map(JobId) {
+        Some(job) => {
+            api.read(move |queries| {
+                Ok(job > JobId(0) && job <= queries.retired()? && !queries.has_job(job)?)
+            })
+            .await?
+        }
+        None => false,
+    };
+    if was_here {
+        return Ok(not_found(
+            format!("job {text} was retired: it finished long ago and its records are removed"),
+            "How long jobs are kept: policy.retire_jobs_after in coordinator.toml.",
+        ));
+    }
+    Ok(not_found(
+        format!("there is no job {text}"),
+        "Job ids stand in `farmbell jobs`.",
+    ))
 }
 
 fn ambiguous(text: &str, records: &[JobRecord]) -> Problem {

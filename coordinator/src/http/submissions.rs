@@ -106,7 +106,7 @@ fn check_inputs(blobs: &Blobs, jobs: &[JobSpec]) -> Result<()> {
     inputs.sort_by_key(|input| (input.digest, input.length));
     inputs.dedup_by_key(|input| (input.digest, input.length));
     for input in inputs {
-        match blobs.contains(input.digest).map_err(|e| internal(&e))? {
+        match blobs.claim(input.digest).map_err(|e| internal(&e))? {
             Some(length) if length == input.length => {}
             Some(length) => {
                 return Err(invalid(

@@ -35,6 +35,7 @@ use crate::blobs::Blobs;
 use crate::bulk::{Counters, Delivered};
 use crate::driver::{self, FarmHandle, Guard, Parts};
 use crate::logs::Logs;
+use crate::retire;
 use crate::specs::Specs;
 use crate::store::Sqlite;
 use crate::tokens::Secret;
@@ -78,7 +79,7 @@ impl World {
         let parts = Parts {
             settings: Settings::default(),
             store,
-            outbox: doors.outbox(logs.clone()),
+            outbox: doors.outbox(logs.clone(), retire::orders().0),
             specs: specs.clone(),
             guard: Guard::open(&path("guard")).unwrap(),
         };

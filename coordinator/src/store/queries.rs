@@ -1,12 +1,17 @@
 //! Reads for people and programs, beside the writer. Owns the questions that
 //! HTTP may ask of a store. What is answered is committed, never pending.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use farmbell_farm::effect::Look;
+use farmbell_farm::event::Aged;
 use farmbell_farm::record::{AttemptRecord, JobRecord, LedgerEntry, SubmissionRecord};
 use farmbell_protocol::bounded::Name;
+use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{AttemptId, IdPrefix, JobId, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
+use farmbell_protocol::time::Wall;
 
 use super::StoreError;
 
@@ -61,4 +66,24 @@ pub trait Queries: Send + Sync {
 
     /// The number of the newest ledger entry, 0 before the first.
     fn ledger_end(&self) -> Result<u64, QueryError>;
+
+    fn has_job(&self, job: JobId) -> Result<bool, QueryError>;
+
+    /// The highest number of a job that was retired.
+    fn retired(&self) -> Result<JobId, QueryError>;
+
+    /// What has grown old, as much as one step takes.
+    fn aged(&self, look: &Look) -> Result<Aged, QueryError>;
+
+    /// The files that records speak of. Reads all of the history.
+    fn mentions(&self) -> Result<Mentions, QueryError>;
+}
+
+/// What records say of files, read while commits went on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mentions {
+    pub blobs: BTreeSet<Digest>,
+    /// When the oldest attempt that may still deliver was assigned: what has
+    /// come since is perhaps spoken of by no record yet.
+    pub oldest_attempt: Option<Wall>,
 }

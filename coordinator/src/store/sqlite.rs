@@ -2,6 +2,7 @@
 //! Owns the connection that writes; there is one, on one thread. Reads for
 //! people go by [`reader`] on connections of their own.
 
+mod aged;
 mod audit;
 mod load;
 mod newest;
@@ -11,7 +12,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farmbell_farm::record::{Change, Snapshot};
+use farmbell_farm::record::{Change, JobRecord, Snapshot};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 pub use audit::Audit;
@@ -82,6 +83,10 @@ impl Sqlite {
 impl Store for Sqlite {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
         load::snapshot(&self.connection, &self.path.display().to_string())
+    }
+
+    fn jobs(&mut self, give: &mut dyn FnMut(JobRecord)) -> Result<(), StoreError> {
+        load::jobs(&self.connection, &self.path.display().to_string(), give)
     }
 
     fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {

@@ -1,15 +1,11 @@
-//! `decisions`, `restore` and the core's memory: the farm's brain alone, at
-//! the size it is made for. No store, no sockets; every effect is built and
-//! dropped.
+//! `decisions` and the core's memory: the farm's brain alone, at the size it
+//! is made for. No store, no sockets; every effect is built and dropped.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use farmbell_farm::effect::{Effect, Reply};
 use farmbell_farm::event::{Actor, Command, ConnId, Event, RequestId, Submit};
-use farmbell_farm::record::{
-    AgentRecord, AgentStanding, Change, Envelope, JobRecord, Meta, Snapshot,
-};
+use farmbell_farm::record::{AgentRecord, AgentStanding, Envelope, Snapshot};
 use farmbell_farm::{Farm, Settings};
 use farmbell_protocol::agent_to_coordinator::{AgentFrame, Clean, Hello, HelloBuilder, ResetScope};
 use farmbell_protocol::bounded::{List, Name, Text};
@@ -32,7 +28,7 @@ const TAGS: u32 = 25;
 const OWNERS: u32 = 200;
 /// 8 architectures × virtualized or not × 25 tags.
 const CLASSES: u32 = ARCHITECTURES * 2 * TAGS;
-const BUILDERS_PER_AGENT: u16 = 100;
+pub(super) const BUILDERS_PER_AGENT: u16 = 100;
 
 /// The sizes of one measurement.
 struct Size {
@@ -52,12 +48,9 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
             agents: 1_000,
         }
     };
-    let mut rows = Vec::new();
-    let (mut farm, jobs, per_job) = fill(&size)?;
-    rows.push(memory_row(&size, per_job));
+    let (mut farm, per_job) = fill(&size)?;
+    let mut rows = vec![memory_row(&size, per_job)];
     rows.extend(decisions(&mut farm, &size)?);
-    drop(farm);
-    rows.push(restore(&size, jobs)?);
     Ok(rows)
 }
 
@@ -76,44 +69,36 @@ fn memory_row(size: &Size, per_job: f64) -> Row {
 }
 
 /// A farm of idle agents that are away, with all jobs waiting.
-fn fill(size: &Size) -> anyhow::Result<(Farm, Vec<JobRecord>, f64)> {
-    let snapshot = Snapshot {
-        meta: Some(Meta::default()),
-        agents: (1..=size.agents).map(agent).collect(),
-        ..Snapshot::default()
-    };
-    let (mut farm, _) = Farm::restore(settings(), snapshot, now(0), [1; 32]);
+fn fill(size: &Size) -> anyhow::Result<(Farm, f64)> {
+    let mut farm = farm_with_agents(size.agents).0;
     let before = memory_of(Pid::this())?.resident;
-    let mut kept = Vec::new();
     for number in 0..size.jobs {
         let effects = farm.handle(now(u64::from(number)), submit(number)?);
-        // A thousandth is kept as what the store would give back.
-        if number % 1000 < CLASSES {
-            kept.extend(effects.into_iter().filter_map(|effect| match effect {
-                Effect::Change(Change::Job(job)) if number < 100_000 => Some(*job),
-                Effect::Reply { reply, .. } => {
-                    assert!(matches!(*reply, Reply::Submitted { .. }), "{reply:?}");
-                    None
-                }
-                Effect::Change(_)
-                | Effect::Send { .. }
-                | Effect::Offer { .. }
-                | Effect::Welcome { .. }
-                | Effect::Close { .. }
-                | Effect::Admit { .. }
-                | Effect::Dismiss { .. }
-                | Effect::Expect { .. } => None,
-            }));
-        }
+        accepted(&effects)?;
     }
     let after = memory_of(Pid::this())?.resident;
-    let kept_bytes = kept.len() * (size_of::<JobRecord>() + 200);
     #[expect(clippy::cast_precision_loss, reason = "a figure, not a count")]
-    let per_job = (after
-        .saturating_sub(before)
-        .saturating_sub(kept_bytes as u64)) as f64
-        / f64::from(size.jobs);
-    Ok((farm, kept, per_job))
+    let per_job = after.saturating_sub(before) as f64 / f64::from(size.jobs);
+    Ok((farm, per_job))
+}
+
+/// A new farm that knows so many agents, and what it made durable so far.
+pub(super) fn farm_with_agents(agents: u32) -> (Farm, Vec<Effect>) {
+    let snapshot = Snapshot {
+        agents: (1..=agents).map(agent).collect(),
+        ..Snapshot::default()
+    };
+    Farm::restore(Settings::default(), snapshot, [], now(0), [1; 32])
+}
+
+/// Whether a submit was taken.
+pub(super) fn accepted(effects: &[Effect]) -> anyhow::Result<()> {
+    let taken = effects.iter().any(|effect| {
+        matches!(effect, Effect::Reply { reply, .. }
+            if matches!(**reply, Reply::Submitted { .. }))
+    });
+    anyhow::ensure!(taken, "a measured submit was refused");
+    Ok(())
 }
 
 /// Every builder is proved clean, one by one, and gets its job in that step.
@@ -156,72 +141,41 @@ fn decisions(farm: &mut Farm, size: &Size) -> anyhow::Result<Vec<Row>> {
         steps.push(took);
     }
     let rate = f64::from(placed) / began.elapsed().as_secs_f64();
+    let row = |what: &str, unit, median, mark| Row {
+        id: "decisions",
+        what: what.to_owned(),
+        unit,
+        median,
+        p99: None,
+        runs: steps.runs(),
+        floor: None,
+        mark,
+        note: what.to_owned(),
+    };
+    let sizes = format!(
+        "jobs placed per second; {} waiting, {} builders, {OWNERS} owners, {CLASSES} classes",
+        size.jobs,
+        size.agents * u32::from(BUILDERS_PER_AGENT)
+    );
+    let us = |span: Duration| span.as_secs_f64() * 1e6;
     Ok(vec![
-        Row {
-            id: "decisions",
-            what: format!(
-                "jobs placed per second; {} waiting, {} builders, {OWNERS} owners, {CLASSES} classes",
-                size.jobs,
-                size.agents * u32::from(BUILDERS_PER_AGENT)
-            ),
-            unit: "1/s",
-            median: rate,
-            p99: None,
-            runs: usize::try_from(placed)?,
-            floor: None,
-            mark: Mark::AtLeast(100_000.0),
-            note: "a clean proof in, changes and offer out".to_owned(),
-        },
-        Row {
-            id: "decisions",
-            what: "p99 of such a step".to_owned(),
-            unit: "us",
-            median: steps.p99().as_secs_f64() * 1e6,
-            p99: Some(worst.as_secs_f64() * 1e6),
-            runs: usize::try_from(placed)?,
-            floor: None,
-            mark: Mark::AtMost(50.0),
-            note: "beside it the worst step; its limit is 10,000 us".to_owned(),
-        },
+        row(&sizes, "1/s", rate, Mark::AtLeast(100_000.0)),
+        row(
+            "p99 of a step: a clean proof in, changes and offer out",
+            "us",
+            us(steps.p99()),
+            Mark::AtMost(50.0),
+        ),
+        row(
+            "the worst such step",
+            "us",
+            us(worst),
+            Mark::AtMost(10_000.0),
+        ),
     ])
 }
 
-/// The farm from the store's records of that many waiting jobs.
-fn restore(size: &Size, kept: Vec<JobRecord>) -> anyhow::Result<Row> {
-    let mut jobs = Vec::with_capacity(usize::try_from(size.jobs)?);
-    for number in 0..u64::from(size.jobs) {
-        let at = usize::try_from(number)? % kept.len();
-        let mut job = kept.get(at).context("no job was kept")?.clone();
-        job.id.0 = number + 1;
-        jobs.push(job);
-    }
-    let snapshot = Snapshot {
-        meta: Some(Meta::default()),
-        jobs,
-        ..Snapshot::default()
-    };
-    let began = Instant::now();
-    let (farm, _) = Farm::restore(settings(), snapshot, now(0), [1; 32]);
-    let took = began.elapsed();
-    drop(farm);
-    Ok(Row {
-        id: "restore",
-        what: format!("the core from {} records, without reading them", size.jobs),
-        unit: "s",
-        median: took.as_secs_f64(),
-        p99: None,
-        runs: 1,
-        floor: None,
-        mark: Mark::Information,
-        note: "not judged: reading them from the store comes on top".to_owned(),
-    })
-}
-
-fn settings() -> Settings {
-    Settings::default()
-}
-
-fn now(micros: u64) -> Now {
+pub(super) fn now(micros: u64) -> Now {
     Now {
         time: Time(micros),
         wall: Wall(micros / 1000),
@@ -232,7 +186,7 @@ fn name(text: &str) -> anyhow::Result<Name> {
     Ok(Name::new(text)?)
 }
 
-fn agent(number: u32) -> AgentRecord {
+pub(super) fn agent(number: u32) -> AgentRecord {
     AgentRecord {
         id: AgentId(number),
         name: Name::cut(format!("host{number}")),
@@ -259,7 +213,7 @@ fn key(number: u32) -> KeyHash {
     KeyHash(bytes)
 }
 
-fn hello(number: u32) -> anyhow::Result<Event> {
+pub(super) fn hello(number: u32) -> anyhow::Result<Event> {
     let builders = (0..BUILDERS_PER_AGENT)
         .map(|index| builder(number, index))
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -311,7 +265,18 @@ fn builder(agent: u32, index: u16) -> anyhow::Result<HelloBuilder> {
     })
 }
 
-fn submit(number: u32) -> anyhow::Result<Event> {
+pub(super) fn submit(number: u32) -> anyhow::Result<Event> {
+    Ok(Event::Request {
+        request: RequestId(1),
+        by: Actor {
+            name: Text::default(),
+        },
+        command: submit_command(number)?,
+    })
+}
+
+/// A job of one of the classes and owners, in turn.
+pub(super) fn submit_command(number: u32) -> anyhow::Result<Command> {
     let class = number.wrapping_mul(2_654_435_761) % CLASSES;
     let spec = JobSpec {
         name: Text::new(format!("package{number}"))?,
@@ -338,15 +303,9 @@ fn submit(number: u32) -> anyhow::Result<Event> {
         retries: 0,
         notify: List::default(),
     };
-    Ok(Event::Request {
-        request: RequestId(1),
-        by: Actor {
-            name: Text::default(),
-        },
-        command: Command::Submit(Submit {
-            key: None,
-            jobs: List::new(vec![spec])?,
-            allow_unmatched: true,
-        }),
-    })
+    Ok(Command::Submit(Submit {
+        key: None,
+        jobs: List::new(vec![spec])?,
+        allow_unmatched: true,
+    }))
 }

@@ -44,10 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
             names.join(" ")
         );
     }
-    let plan = Plan {
-        binaries: Binaries::built(),
-        short: arguments.short,
-    };
+    let plan = Plan::new(Binaries::built(), arguments.short);
     let mut held = true;
     for _ in 0..arguments.seeds {
         held &= round(&plan, &arguments)?;

@@ -84,6 +84,8 @@ impl Checker {
             | Change::WaitOver(_)
             | Change::Package(_)
             | Change::PackageForgotten(_)
+            | Change::SubmissionRetired { .. }
+            | Change::LedgerRetired { .. }
             | Change::Meta(_) => Ok(()),
         }
     }

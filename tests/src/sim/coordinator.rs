@@ -71,7 +71,13 @@ impl World {
         let now = self.driver_now();
         let this = &mut self.coordinator;
         let settings = self.plan.settings.clone();
-        let (mut farm, effects) = Farm::restore(settings, this.store.snapshot(), now, seed);
+        let (mut farm, effects) = Farm::restore(
+            settings,
+            this.store.snapshot(),
+            this.store.unfinished(),
+            now,
+            seed,
+        );
         if let Some(mutation) = self.plan.mutation {
             farm.plant(mutation);
         }
@@ -183,7 +189,9 @@ impl World {
                 | Effect::Close { .. }
                 | Effect::Admit { .. }
                 | Effect::Dismiss { .. }
-                | Effect::Expect { .. } => rest.push(effect),
+                | Effect::Expect { .. }
+                | Effect::Look(_)
+                | Effect::Prune => rest.push(effect),
             }
         }
         self.coordinator.committing = Some((changes, rest));
@@ -315,6 +323,8 @@ impl World {
                 self.coordinator.bulk.expect(attempt, sealed.manifest);
                 self.tell_collected(attempt)
             }
+            // History is what the checker judges by: nobody answers.
+            Effect::Look(_) | Effect::Prune => Ok(()),
         }
     }
 

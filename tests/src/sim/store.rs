@@ -84,6 +84,16 @@ impl SimStore {
                 self.packages.remove(&key);
             }
             Change::Ledger(entry) => self.ledger.push(entry),
+            Change::SubmissionRetired { submission, jobs } => {
+                self.submissions.remove(&submission);
+                for job in jobs {
+                    self.jobs.remove(&job);
+                    self.specs.remove(&job);
+                    self.attempts.retain(|attempt, _| attempt.job != job);
+                    self.artifacts.retain(|attempt, _| attempt.job != job);
+                }
+            }
+            Change::LedgerRetired { up_to } => self.ledger.retain(|entry| entry.seq > up_to),
         }
     }
 
@@ -95,12 +105,9 @@ impl SimStore {
             submissions: self
                 .submissions
                 .values()
-                .filter(|one| {
-                    one.key.is_some() || one.jobs.iter().any(|job| self.unfinished.contains(job))
-                })
+                .filter(|one| one.key.is_some())
                 .cloned()
                 .collect(),
-            jobs: self.jobs_of(&self.unfinished),
             dependents: self.jobs_of(&self.dependents),
             packages: self.packages.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
@@ -113,6 +120,12 @@ impl SimStore {
         ids.iter()
             .filter_map(|job| self.jobs.get(job).cloned())
             .collect()
+    }
+
+    /// The jobs that a starting coordinator reads.
+    pub fn unfinished(&self) -> impl Iterator<Item = JobRecord> + '_ {
+        let jobs = self.unfinished.iter();
+        jobs.filter_map(|job| self.jobs.get(job).cloned())
     }
 
     /// Up to where this attempt's reports are durable, if it is known at all.

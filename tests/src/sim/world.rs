@@ -163,7 +163,9 @@ impl Hash {
             | Change::Waits(_)
             | Change::WaitOver(_)
             | Change::Package(_)
-            | Change::PackageForgotten(_) => self.mix(1),
+            | Change::PackageForgotten(_)
+            | Change::SubmissionRetired { .. }
+            | Change::LedgerRetired { .. } => self.mix(1),
         }
     }
 }

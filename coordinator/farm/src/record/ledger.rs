@@ -85,4 +85,5 @@ ledger_kinds! {
     JobWoken "job.woken"
     PackageProvided "package.provided"
     Repaired "farm.repaired"
+    HistoryRetired "history.retired"
 }

@@ -65,23 +65,26 @@ impl Store {
                 self.packages.remove(&key);
             }
             Change::Ledger(entry) => {
-                let next = self.ledger.last().map_or(1, |last| last.seq + 1);
-                assert_eq!(entry.seq, next, "the ledger has no gaps");
+                // The oldest may be retired, all of them in a short story.
+                if let Some(last) = self.ledger.last() {
+                    assert_eq!(entry.seq, last.seq + 1, "the ledger has no gaps");
+                }
                 self.ledger.push(entry);
             }
+            Change::SubmissionRetired { submission, jobs } => {
+                self.submissions.retain(|one| one.id != submission);
+                self.jobs.retain(|job, _| !jobs.contains(job));
+                self.attempts
+                    .retain(|attempt, _| !jobs.contains(&attempt.job));
+            }
+            Change::LedgerRetired { up_to } => self.ledger.retain(|entry| entry.seq > up_to),
         }
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot {
+    pub(crate) fn snapshot(&self) -> (Snapshot, Vec<JobRecord>) {
+        let snapshot = Snapshot {
             meta: self.meta.clone(),
             submissions: self.submissions.clone(),
-            jobs: self
-                .jobs
-                .values()
-                .filter(|job| !matches!(job.state, JobState::Done(_)))
-                .cloned()
-                .collect(),
             dependents: self
                 .waits
                 .iter()
@@ -91,7 +94,12 @@ impl Store {
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
-        }
+        };
+        let unfinished = self
+            .jobs
+            .values()
+            .filter(|job| !matches!(job.state, JobState::Done(_)));
+        (snapshot, unfinished.cloned().collect())
     }
 
     pub(crate) fn kinds(&self) -> Vec<LedgerKind> {

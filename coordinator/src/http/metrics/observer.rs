@@ -187,7 +187,8 @@ impl Observed {
             | LedgerKind::Blamed
             | LedgerKind::JobWaits
             | LedgerKind::JobWoken
-            | LedgerKind::PackageProvided => {}
+            | LedgerKind::PackageProvided
+            | LedgerKind::HistoryRetired => {}
         }
     }
 

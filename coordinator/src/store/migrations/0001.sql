@@ -22,7 +22,7 @@ CREATE TABLE job (
 ) STRICT;
 -- Finds what a start needs without reading what is over, and goes without a
 -- write while a job moves from waiting to live and back.
-CREATE INDEX job_unfinished ON job (submission) WHERE standing < 2;
+CREATE INDEX job_unfinished ON job (id) WHERE standing < 2;
 
 CREATE TABLE spec (
     job    INTEGER PRIMARY KEY,

@@ -1,74 +1,87 @@
-//! What a start reads. Owns the SQL of [`Snapshot`]; history is not touched.
+//! What a start reads. Owns the SQL of [`Snapshot`] and of unfinished jobs;
+//! history is not touched.
 
-use farmbell_farm::record::Snapshot;
-use rusqlite::{Connection, OptionalExtension};
+use farmbell_farm::record::{JobRecord, KEYS_MAX, Snapshot};
+use rusqlite::{Connection, Params, params};
 use serde::de::DeserializeOwned;
 
 use crate::store::StoreError;
 use crate::store::record::decode;
 
 pub(super) fn snapshot(from: &Connection, path: &str) -> Result<Snapshot, StoreError> {
-    let meta = from
-        .query_row("SELECT record FROM meta", [], |row| {
-            row.get::<_, Vec<u8>>(0)
-        })
-        .optional()
-        .map_err(|error| StoreError::failed(path, &error))?
-        .map(|bytes| decode("meta", &bytes))
-        .transpose()?;
-    let mut jobs: Vec<farmbell_farm::record::JobRecord> = all(
-        from,
-        path,
-        "job",
-        "SELECT record FROM job INDEXED BY job_unfinished WHERE standing < 2",
+    let reading = Reading { from, path };
+    let mut submissions = reading.all(
+        "submission",
+        "SELECT record FROM submission WHERE id IN (
+             SELECT id FROM submission INDEXED BY submission_keyed WHERE keyed = 1
+             ORDER BY id DESC LIMIT ?1)
+         ORDER BY id",
+        params![i64::try_from(KEYS_MAX).unwrap_or(i64::MAX)],
     )?;
-    jobs.sort_unstable_by_key(|job| job.id);
+    submissions.shrink_to_fit();
     Ok(Snapshot {
-        meta,
-        submissions: all(
-            from,
-            path,
-            "submission",
-            "SELECT record FROM submission WHERE id IN (
-                 SELECT id FROM submission INDEXED BY submission_keyed WHERE keyed = 1
-                 UNION SELECT submission FROM job INDEXED BY job_unfinished WHERE standing < 2)
-             ORDER BY id",
-        )?,
-        jobs,
-        dependents: all(
-            from,
-            path,
+        meta: reading.all("meta", "SELECT record FROM meta", [])?.pop(),
+        submissions,
+        dependents: reading.all(
             "job",
             "SELECT record FROM job WHERE id IN (SELECT job FROM dependent) ORDER BY id",
+            [],
         )?,
-        packages: all(from, path, "package", "SELECT record FROM package")?,
-        builders: all(
-            from,
-            path,
-            "builder",
-            "SELECT record FROM builder ORDER BY id",
-        )?,
-        agents: all(from, path, "agent", "SELECT record FROM agent ORDER BY id")?,
-        tokens: all(from, path, "token", "SELECT record FROM token ORDER BY id")?,
+        packages: reading.all("package", "SELECT record FROM package", [])?,
+        builders: reading.all("builder", "SELECT record FROM builder ORDER BY id", [])?,
+        agents: reading.all("agent", "SELECT record FROM agent ORDER BY id", [])?,
+        tokens: reading.all("token", "SELECT record FROM token ORDER BY id", [])?,
     })
 }
 
-fn all<T: DeserializeOwned>(
+pub(super) fn jobs(
     from: &Connection,
     path: &str,
-    record: &'static str,
-    sql: &str,
-) -> Result<Vec<T>, StoreError> {
-    let failed = |error: rusqlite::Error| StoreError::failed(path, &error);
-    let mut statement = from.prepare(sql).map_err(failed)?;
-    let mut rows = statement.query([]).map_err(failed)?;
-    let mut records = Vec::new();
-    while let Some(row) = rows.next().map_err(failed)? {
-        let bytes = row
-            .get_ref(0)
-            .and_then(|value| value.as_blob().map_err(Into::into))
-            .map_err(failed)?;
-        records.push(decode(record, bytes)?);
+    give: &mut dyn FnMut(JobRecord),
+) -> Result<(), StoreError> {
+    Reading { from, path }.each(
+        "job",
+        "SELECT record FROM job INDEXED BY job_unfinished WHERE standing < 2 ORDER BY id",
+        [],
+        give,
+    )
+}
+
+/// A database that is read for a start, and its name for complaints.
+struct Reading<'a> {
+    from: &'a Connection,
+    path: &'a str,
+}
+
+impl Reading<'_> {
+    fn all<T: DeserializeOwned>(
+        &self,
+        record: &'static str,
+        sql: &str,
+        values: impl Params,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut records = Vec::new();
+        self.each(record, sql, values, &mut |one| records.push(one))?;
+        Ok(records)
     }
-    Ok(records)
+
+    fn each<T: DeserializeOwned>(
+        &self,
+        record: &'static str,
+        sql: &str,
+        values: impl Params,
+        give: &mut dyn FnMut(T),
+    ) -> Result<(), StoreError> {
+        let failed = |error: rusqlite::Error| StoreError::failed(self.path, &error);
+        let mut statement = self.from.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query(values).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let bytes = row
+                .get_ref(0)
+                .and_then(|value| value.as_blob().map_err(Into::into))
+                .map_err(failed)?;
+            give(decode(record, bytes)?);
+        }
+        Ok(())
+    }
 }

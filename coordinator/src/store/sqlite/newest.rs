@@ -33,7 +33,7 @@ pub(super) fn of(changes: &[Change]) -> Vec<&Change> {
     newest
 }
 
-/// `None`: an entry of the history, which nothing overwrites.
+/// `None`: of the history, which nothing overwrites.
 fn place(change: &Change) -> Option<Place<'_>> {
     Some(match change {
         Change::Meta(_) => Place::Meta,
@@ -50,6 +50,8 @@ fn place(change: &Change) -> Option<Place<'_>> {
         Change::Waits(job) | Change::WaitOver(job) => Place::Dependent(*job),
         Change::Package(package) => Place::Package(&package.key),
         Change::PackageForgotten(key) => Place::Package(key),
-        Change::Ledger(_) => return None,
+        Change::Ledger(_) | Change::SubmissionRetired { .. } | Change::LedgerRetired { .. } => {
+            return None;
+        }
     })
 }

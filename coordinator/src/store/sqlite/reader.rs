@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use farmbell_farm::record::{AttemptRecord, JobRecord, LedgerEntry, SubmissionRecord};
+use farmbell_farm::effect::Look;
+use farmbell_farm::event::Aged;
+use farmbell_farm::record::{AttemptRecord, JobRecord, LedgerEntry, Meta, SubmissionRecord};
 use farmbell_protocol::id::{AttemptId, IdPrefix, JobId, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
 use rusqlite::backup::Backup;
@@ -13,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::{bits, connect, write};
 use crate::store::record::decode;
-use crate::store::{JobFilter, JobStanding, Queries, QueryError, StoreError};
+use crate::store::{JobFilter, JobStanding, Mentions, Queries, QueryError, StoreError};
 
 /// Connections that stay open between reads: as many as pages are usually
 /// made at the same time.
@@ -79,7 +81,7 @@ impl SqliteReader {
         StoreError::failed(&self.path.display().to_string(), error)
     }
 
-    fn one<T: DeserializeOwned>(
+    pub(super) fn one<T: DeserializeOwned>(
         &self,
         record: &'static str,
         sql: &str,
@@ -94,7 +96,7 @@ impl SqliteReader {
         .transpose()
     }
 
-    fn many<T: DeserializeOwned>(
+    pub(super) fn many<T: DeserializeOwned>(
         &self,
         record: &'static str,
         sql: &str,
@@ -213,6 +215,26 @@ impl Queries for SqliteReader {
                 .query_row([], |row| row.get::<_, Option<i64>>(0))
         })
         .map(|end| end.map_or(0, i64::cast_unsigned))
+    }
+
+    fn has_job(&self, job: JobId) -> Result<bool, QueryError> {
+        self.with(|from| {
+            from.prepare_cached("SELECT 1 FROM job WHERE id = ?1")?
+                .exists(params![bits(job.0)])
+        })
+    }
+
+    fn retired(&self) -> Result<JobId, QueryError> {
+        let meta: Option<Meta> = self.one("meta", "SELECT record FROM meta", [])?;
+        Ok(JobId(meta.map_or(0, |meta| meta.retired)))
+    }
+
+    fn aged(&self, look: &Look) -> Result<Aged, QueryError> {
+        self.find_aged(look)
+    }
+
+    fn mentions(&self) -> Result<Mentions, QueryError> {
+        self.find_mentions()
     }
 }
 

@@ -3,7 +3,7 @@
 use farmbell_farm::record::{
     Change, JobRecord, JobState, PackageKey, PackageRecord, SubmissionRecord,
 };
-use farmbell_protocol::id::AttemptId;
+use farmbell_protocol::id::{AttemptId, JobId, SubmissionId};
 use rusqlite::{Connection, Params, params};
 use serde::Serialize;
 
@@ -87,7 +87,28 @@ pub(super) fn change(
             entry,
             scratch,
         ),
+        Change::SubmissionRetired { submission, jobs } => retire(to, *submission, jobs),
+        Change::LedgerRetired { up_to } => run(
+            to,
+            "DELETE FROM ledger WHERE seq <= ?1",
+            params![bits(*up_to)],
+        ),
     }
+}
+
+fn retire(to: &Connection, submission: SubmissionId, jobs: &[JobId]) -> rusqlite::Result<()> {
+    for job in jobs {
+        for sql in [
+            "DELETE FROM artifacts WHERE job = ?1",
+            "DELETE FROM attempt WHERE job = ?1",
+            "DELETE FROM spec WHERE job = ?1",
+            "DELETE FROM job WHERE id = ?1",
+        ] {
+            run(to, sql, params![bits(job.0)])?;
+        }
+    }
+    let sql = "DELETE FROM submission WHERE id = ?1";
+    run(to, sql, params![bits(submission.0)])
 }
 
 /// What is for everybody has no owner, which is no owner's name.

@@ -1,0 +1,359 @@
+//! Life cycles of jobs per second: submitted, assigned, accepted, started,
+//! ended, sealed, stored, decided, and the builder reset, each step durable
+//! before the next. The real farm, the real store and the real driver; only the
+//! builders are simulated, and there are no sockets.
+//!
+//! The floor is the store alone with the same changes: what the driver
+//! committed in the run before, committed again without farm and builders.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a simulated builder answers a few of the many things it is told"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use farmbell_coordinator::driver::{FarmHandle, Outbox};
+use farmbell_coordinator::store::{CommitError, Sqlite, Store, StoreError};
+use farmbell_farm::effect::Effect;
+use farmbell_farm::event::{Actor, ConnId, Event};
+use farmbell_farm::record::{Change, JobRecord, Snapshot};
+use farmbell_protocol::agent_to_coordinator::{
+    Accepted, AgentFrame, Clean, Ended, Sealed, Started,
+};
+use farmbell_protocol::bounded::Text;
+use farmbell_protocol::coordinator_to_agent::CoordinatorFrame;
+use farmbell_protocol::digest::Digest;
+use farmbell_protocol::id::{AttemptId, BuilderIndex, Seq};
+use farmbell_protocol::outcome::{ExitStatus, Outcome, Usage};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Plan;
+use super::brain::{hello, submit_command};
+use super::million::{AGENTS, Million};
+use super::row::{Floor, Mark, Row};
+
+/// Submits under way: as many jobs as are finished come in again.
+const SUBMITTERS: usize = 128;
+
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
+    let million = plan.million()?;
+    let mut rates = Vec::new();
+    let mut floors = Vec::new();
+    let wanted = plan.runs(40_000);
+    let mut events_per_commit = 0.0;
+    let mut rows_per_cycle = 0.0;
+    let rounds = 3;
+    for round in 0..rounds {
+        let run = run(million, wanted, round)?;
+        rates.push(run.per_second);
+        events_per_commit = run.events_per_commit;
+        rows_per_cycle = run.changes_per_cycle;
+        floors.push(alone(million, run)?);
+    }
+    Ok(vec![Row {
+        id: "cycles",
+        what: format!(
+            "durable life cycles of jobs per second, {} waiting",
+            million.jobs
+        ),
+        unit: "/s",
+        median: middle(rates),
+        p99: None,
+        runs: rounds * wanted,
+        floor: Some(Floor {
+            what: "the store alone",
+            median: middle(floors),
+            runs: rounds * wanted,
+        }),
+        mark: Mark::AtLeast(8_000.0),
+        note: format!(
+            "{:.0} events a commit, {rows_per_cycle:.1} changes a cycle",
+            events_per_commit
+        ),
+    }])
+}
+
+/// What a run did.
+struct Run {
+    per_second: f64,
+    events_per_commit: f64,
+    changes_per_cycle: f64,
+    cycles: f64,
+    commits: Vec<Vec<Change>>,
+}
+
+fn run(million: &Million, wanted: usize, round: usize) -> anyhow::Result<Run> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?
+        .block_on(work(million, wanted, round))
+}
+
+async fn work(million: &Million, wanted: usize, round: usize) -> anyhow::Result<Run> {
+    let commits = Commits::default();
+    let store = Recording {
+        store: Sqlite::open(&million.path())?,
+        commits: commits.clone(),
+    };
+    let (said, mut heard) = mpsc::unbounded_channel();
+    let (farm, running) = million.start(store, Wire(said)).await?;
+    let room = Arc::new(Semaphore::new(0));
+    let mut submitters = tokio::task::JoinSet::new();
+    for number in 0..SUBMITTERS {
+        let number = u32::try_from(round * SUBMITTERS + number)?;
+        submitters.spawn(submit_for_ever(farm.clone(), room.clone(), number));
+    }
+    for agent in 1..=AGENTS {
+        farm.tell(hello(agent)?).await?;
+    }
+    let mut builders = Builders::default();
+    let warm = wanted / 4;
+    let mut began = None;
+    let mut before = farm.health();
+    let mut cycles = 0;
+    while cycles < warm + wanted {
+        let Some(effect) = heard.recv().await else {
+            break;
+        };
+        for event in builders.answers(effect) {
+            farm.tell(event).await?;
+        }
+        let fresh = std::mem::take(&mut builders.committed);
+        room.add_permits(fresh);
+        cycles += fresh;
+        if began.is_none() && cycles >= warm {
+            began = Some(Instant::now());
+            before = farm.health();
+            commits.begin();
+        }
+    }
+    let took = began.map_or(Duration::MAX, |began| began.elapsed());
+    let commits = commits.end();
+    let after = farm.health();
+    submitters.shutdown().await;
+    running.stop().await?;
+    let cycles = f64::from(u32::try_from(wanted)?);
+    let count = f64::from(u32::try_from(commits.len())?);
+    let difference = |later: u64, earlier: u64| -> anyhow::Result<f64> {
+        Ok(f64::from(u32::try_from(later - earlier)?))
+    };
+    Ok(Run {
+        per_second: cycles / took.as_secs_f64(),
+        events_per_commit: difference(after.events, before.events)? / count,
+        changes_per_cycle: difference(after.changes, before.changes)? / cycles,
+        cycles,
+        commits,
+    })
+}
+
+async fn submit_for_ever(farm: FarmHandle, room: Arc<Semaphore>, first: u32) {
+    let by = Actor {
+        name: Text::cut("bench"),
+    };
+    for number in (first..).step_by(SUBMITTERS) {
+        let Ok(permit) = room.acquire().await else {
+            return;
+        };
+        permit.forget();
+        let Ok(command) = submit_command(number) else {
+            return;
+        };
+        if farm.request(by.clone(), command).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The same commits by the store and nothing else; how many cycles a second.
+fn alone(million: &Million, run: Run) -> anyhow::Result<f64> {
+    let mut store = Sqlite::open(&million.path())?;
+    let commits = again(run.commits);
+    let began = Instant::now();
+    for changes in &commits {
+        store.commit(changes)?;
+    }
+    Ok(run.cycles / began.elapsed().as_secs_f64())
+}
+
+/// History is never written twice: the entries get the numbers that follow.
+fn again(mut commits: Vec<Vec<Change>>) -> Vec<Vec<Change>> {
+    let changes = commits.iter().flatten();
+    let numbers: Vec<u64> = changes
+        .filter_map(|change| match change {
+            Change::Ledger(entry) => Some(entry.seq),
+            _ => None,
+        })
+        .collect();
+    let span = match (numbers.iter().min(), numbers.iter().max()) {
+        // What was committed after the recording ended has numbers too.
+        (Some(first), Some(last)) => (last - first + 1) * 2,
+        (None, _) | (_, None) => 0,
+    };
+    for change in commits.iter_mut().flatten() {
+        match change {
+            Change::Ledger(entry) => entry.seq += span,
+            Change::Meta(meta) => meta.ledger_floor += span,
+            _ => {}
+        }
+    }
+    commits
+}
+
+/// The real store, and a copy of what it was given.
+struct Recording {
+    store: Sqlite,
+    commits: Commits,
+}
+
+#[derive(Clone, Default)]
+struct Commits(Arc<Mutex<Option<Vec<Vec<Change>>>>>);
+
+impl Commits {
+    fn begin(&self) {
+        *self.locked() = Some(Vec::new());
+    }
+
+    fn end(&self) -> Vec<Vec<Change>> {
+        self.locked().take().unwrap_or_default()
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Option<Vec<Vec<Change>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for Recording {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        self.store.load()
+    }
+
+    fn jobs(&mut self, give: &mut dyn FnMut(JobRecord)) -> Result<(), StoreError> {
+        self.store.jobs(give)
+    }
+
+    fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        if let Some(commits) = &mut *self.commits.locked() {
+            commits.push(changes.to_vec());
+        }
+        self.store.commit(changes)
+    }
+}
+
+struct Wire(mpsc::UnboundedSender<Effect>);
+
+impl Outbox for Wire {
+    fn perform(&mut self, effect: Effect) {
+        // Who listens stops first at the end of a run.
+        drop(self.0.send(effect));
+    }
+}
+
+/// Builders that do at once what they are told. Each speaks again only when
+/// what it said before is acknowledged, so that no two steps of one job meet
+/// in a commit.
+#[derive(Default)]
+struct Builders {
+    /// Reports of each builder outside attempts.
+    seqs: BTreeMap<(ConnId, BuilderIndex), Seq>,
+    conns: BTreeMap<AttemptId, ConnId>,
+    /// Verdicts since this was last looked at.
+    committed: usize,
+}
+
+impl Builders {
+    fn answers(&mut self, effect: Effect) -> Vec<Event> {
+        match effect {
+            Effect::Offer { conn, attempt, .. } => {
+                self.conns.insert(attempt, conn);
+                vec![report(conn, accepted(attempt))]
+            }
+            Effect::Expect { attempt, .. } => stored(attempt),
+            Effect::Send { conn, frame } => self.told(conn, frame),
+            _ => Vec::new(),
+        }
+    }
+
+    fn told(&mut self, conn: ConnId, frame: CoordinatorFrame) -> Vec<Event> {
+        match frame {
+            CoordinatorFrame::Reset(order) => {
+                let seq = self.seqs.entry((conn, order.builder)).or_default();
+                *seq = seq.next();
+                let clean = AgentFrame::Clean(Clean {
+                    builder: order.builder,
+                    seq: *seq,
+                    nonce: order.nonce,
+                    reset_ms: 1,
+                    probe_ms: 1,
+                });
+                vec![report(conn, clean)]
+            }
+            CoordinatorFrame::Ack(ack) => next_step(ack.attempt, ack.seq)
+                .map(|frame| report(conn, frame))
+                .into_iter()
+                .collect(),
+            CoordinatorFrame::Committed(committed) => {
+                self.conns.remove(&committed.attempt);
+                self.committed += 1;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn report(conn: ConnId, frame: AgentFrame) -> Event {
+    Event::Report { conn, frame }
+}
+
+fn accepted(attempt: AttemptId) -> AgentFrame {
+    let seq = Seq(1);
+    AgentFrame::Accepted(Accepted { attempt, seq })
+}
+
+/// What an attempt says after its report number `acked` is durable.
+fn next_step(attempt: AttemptId, acked: Seq) -> Option<AgentFrame> {
+    let seq = acked.next();
+    match acked.0 {
+        1 => Some(AgentFrame::Started(Started { attempt, seq })),
+        2 => Some(AgentFrame::Ended(Ended {
+            attempt,
+            seq,
+            outcome: Outcome::Succeeded,
+            exit: Some(ExitStatus::Code(0)),
+            usage: Usage::default(),
+        })),
+        3 => Some(AgentFrame::Sealed(Sealed {
+            attempt,
+            seq,
+            manifest: Digest::of(b"nothing"),
+            manifest_bytes: 7,
+            outputs: 0,
+            output_bytes: 0,
+            log_bytes: 100,
+            outcome: None,
+        })),
+        _ => None,
+    }
+}
+
+/// What the bulk layer tells once log and outputs are on the disk.
+fn stored(attempt: AttemptId) -> Vec<Event> {
+    vec![
+        Event::LogClosed {
+            attempt,
+            bytes: 100,
+        },
+        Event::Collected {
+            attempt,
+            outputs: Arc::new([]),
+        },
+    ]
+}
+
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
