@@ -1,10 +1,12 @@
 //! One spool file: checked records, appended. Survives a crash at any byte.
 //!
 //! ```text
-//! record = mark u32 | length u32 | seq u64 | check u64 | postcard(Record)
+//! record = mark u32 | length u32 | seq u64 | check | postcard(Record)
 //! ```
 //!
-//! `check` covers length, seq and payload. What is torn at the end is dropped:
+//! `check` covers length, seq and payload. A file is of one format, which its
+//! first mark tells: an older one is rewritten when it is restored, a newer
+//! one is refused and left as it is. What is torn at the end is dropped:
 //! it was never answered. Damage in the middle is kept aside for a person and
 //! reported, and what stands behind it is still read.
 
@@ -16,8 +18,31 @@ use farmbell_protocol::builder::Record;
 
 use crate::failpoint::{self, Failpoint};
 
-const MARK: [u8; 4] = *b"FBr1";
-const HEADER_BYTES: usize = 24;
+/// How a record is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    mark: [u8; 4],
+    check_bytes: usize,
+}
+
+/// Every format that is understood; the last is the one that is written.
+const FORMATS: &[Format] = &[
+    Format {
+        mark: *b"FBr1",
+        check_bytes: 8,
+    },
+    // Builds that show what an upgrade to another format does.
+    #[cfg(feature = "next-spool-format")]
+    Format {
+        mark: *b"FBr2",
+        check_bytes: 16,
+    },
+];
+const WRITTEN: Format = FORMATS[FORMATS.len() - 1];
+/// What the marks of all formats begin with; a digit follows.
+const ANY_MARK: &[u8] = b"FBr";
+/// Mark, length and seq.
+const FRONT_BYTES: usize = 16;
 /// No record is larger: a job spec is below a control frame's body.
 const RECORD_MAX: usize = 1 << 20;
 
@@ -39,20 +64,23 @@ pub struct Damage {
 /// Reads a spool file and leaves it so that records can be appended.
 ///
 /// # Errors
-/// If the file cannot be read or mended.
+/// If the file cannot be read or mended, or a newer agent wrote it.
 pub fn restore(path: &Path) -> io::Result<Restored> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored::default()),
         Err(error) => return Err(error),
     };
+    let format = format_of(&bytes)?;
     let Scan {
         records,
         end,
         damaged,
-    } = scan(&bytes);
+    } = scan(&bytes, format);
     let damage = if damaged == 0 {
-        if end < bytes.len() {
+        if format != WRITTEN {
+            replace(path, &records)?;
+        } else if end < bytes.len() {
             let file = File::options().write(true).open(path)?;
             file.set_len(end as u64)?;
             file.sync_all()?;
@@ -69,6 +97,25 @@ pub fn restore(path: &Path) -> io::Result<Restored> {
     Ok(Restored { records, damage })
 }
 
+/// The format of a file that begins so.
+fn format_of(bytes: &[u8]) -> io::Result<Format> {
+    let known = |mark: &[u8]| FORMATS.iter().find(|format| format.mark == mark);
+    match bytes.first_chunk::<4>() {
+        Some(mark) if mark.starts_with(ANY_MARK) && mark[3].is_ascii_digit() => {
+            known(mark).copied().ok_or_else(|| {
+                io::Error::other(format!(
+                    "it is of format {}, and this agent understands formats up to {}: install the \
+                     newer agent again; nothing was changed",
+                    char::from(mark[3]),
+                    char::from(WRITTEN.mark[3]),
+                ))
+            })
+        }
+        // Nothing whole stands here, or its beginning is damaged.
+        Some(_) | None => Ok(WRITTEN),
+    }
+}
+
 struct Scan {
     records: Vec<Record>,
     /// Behind the last whole record.
@@ -77,7 +124,7 @@ struct Scan {
     damaged: usize,
 }
 
-fn scan(bytes: &[u8]) -> Scan {
+fn scan(bytes: &[u8], format: Format) -> Scan {
     let mut found = Scan {
         records: Vec::new(),
         end: 0,
@@ -85,7 +132,7 @@ fn scan(bytes: &[u8]) -> Scan {
     };
     let mut at = 0;
     while at < bytes.len() {
-        if let Some((record, length)) = read_record(&bytes[at..]) {
+        if let Some((record, length)) = read_record(&bytes[at..], format) {
             if at > found.end {
                 found.damaged += 1;
             }
@@ -99,28 +146,26 @@ fn scan(bytes: &[u8]) -> Scan {
     found
 }
 
-fn read_record(bytes: &[u8]) -> Option<(Record, usize)> {
-    let header = bytes.first_chunk::<HEADER_BYTES>()?;
-    if header[..4] != MARK {
+fn read_record(bytes: &[u8], format: Format) -> Option<(Record, usize)> {
+    let (front, behind) = bytes.split_at_checked(FRONT_BYTES)?;
+    if front[..4] != format.mark {
         return None;
     }
-    let length = u32::from_le_bytes(*header[4..].first_chunk()?);
+    let length = u32::from_le_bytes(*front[4..].first_chunk()?);
     let length = usize::try_from(length).ok().filter(|l| *l <= RECORD_MAX)?;
-    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + length)?;
-    let check: [u8; 8] = *header[16..].first_chunk()?;
-    if check != check_of(&header[4..16], payload) {
+    let (check, behind) = behind.split_at_checked(format.check_bytes)?;
+    let payload = behind.get(..length)?;
+    if check != &check_of(&front[4..], payload)[..format.check_bytes] {
         return None;
     }
     let record = postcard::from_bytes(payload).ok()?;
-    Some((record, HEADER_BYTES + length))
+    Some((record, FRONT_BYTES + format.check_bytes + length))
 }
 
-fn check_of(front: &[u8], payload: &[u8]) -> [u8; 8] {
+fn check_of(front: &[u8], payload: &[u8]) -> [u8; blake3::OUT_LEN] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(front).update(payload);
-    let mut check = [0; 8];
-    check.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    check
+    hasher.finalize().into()
 }
 
 fn encode(seq: u64, record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
@@ -128,9 +173,9 @@ fn encode(seq: u64, record: &Record, out: &mut Vec<u8>) -> io::Result<()> {
     let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
     let mut front = length.to_le_bytes().to_vec();
     front.extend_from_slice(&seq.to_le_bytes());
-    out.extend_from_slice(&MARK);
+    out.extend_from_slice(&WRITTEN.mark);
     out.extend_from_slice(&front);
-    out.extend_from_slice(&check_of(&front, &payload));
+    out.extend_from_slice(&check_of(&front, &payload)[..WRITTEN.check_bytes]);
     out.extend_from_slice(&payload);
     Ok(())
 }
@@ -326,12 +371,42 @@ mod tests {
     }
 
     #[test]
+    fn a_spool_of_a_newer_agent_is_refused_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.spool");
+        let mut newer = encode_all(0, &records(3)).unwrap();
+        newer[3] = b'9';
+        fs::write(&path, &newer).unwrap();
+        let refused = restore(&path).unwrap_err().to_string();
+        assert!(refused.contains("format 9"), "{refused}");
+        assert!(refused.contains("install the newer agent"), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), newer);
+    }
+
+    /// A spool of format 1, byte by byte as agents of this version write it.
+    #[test]
+    fn a_spool_of_format_1_is_read_by_every_agent() {
+        let old = include_bytes!("format-1.spool");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.spool");
+        fs::write(&path, old).unwrap();
+        assert_eq!(restore(&path).unwrap().records, records(9));
+        let kept = fs::read(&path).unwrap();
+        assert_eq!(kept[..4], WRITTEN.mark);
+        assert_eq!(kept == old, FORMATS.len() == 1);
+        let mut file = SpoolFile::open(&path).unwrap();
+        file.append(&[record(9)]).unwrap();
+        file.flush().unwrap();
+        assert_eq!(restore(&path).unwrap().records, records(10));
+    }
+
+    #[test]
     fn damage_in_the_middle_is_set_aside_and_the_rest_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("b.spool");
         let first = encode_all(0, &records(1)).unwrap().len();
         let mut damaged = encode_all(0, &records(9)).unwrap();
-        damaged[first + HEADER_BYTES] ^= 1;
+        damaged[first + FRONT_BYTES + WRITTEN.check_bytes] ^= 1;
         fs::write(&path, &damaged).unwrap();
         let restored = restore(&path).unwrap();
         assert_eq!(restored.records[0], record(0));
