@@ -11,6 +11,7 @@ use farmbell_protocol::bounded::Name;
 
 use crate::config::{Config, USUAL_STATE};
 use crate::join::join_farm;
+use crate::launcher::{self, unit::Unit};
 
 /// Makes this host a builder of a Farmbell farm.
 #[derive(Debug, Parser)]
@@ -37,6 +38,19 @@ enum Command {
     Run(crate::run::Run),
     /// Look at this host and say what to mend.
     Doctor(crate::doctor::Doctor),
+    /// Start builds for the agent, in a unit that upgrades leave alone.
+    Launcher(Launcher),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Run by farmbell-launcher.service, as the agent's user, with a control group handed\n\
+    to it. Builds belong to that unit: the agent may be restarted, and limits hold."
+)]
+struct Launcher {
+    /// The socket to listen on; the package's without it.
+    #[arg(long, value_name = "SOCKET")]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -68,9 +82,18 @@ pub struct Places {
     /// Identity, spool and builds; wins over the configuration's.
     #[arg(long, value_name = "DIR", env = "FARMBELL_AGENT_STATE")]
     state: Option<PathBuf>,
+    /// The socket of `farmbell-agent launcher`; the package's if it is there.
+    #[arg(long, value_name = "SOCKET", env = "FARMBELL_LAUNCHER")]
+    launcher: Option<PathBuf>,
 }
 
 impl Places {
+    /// # Errors
+    /// As [`Unit::find`].
+    pub(crate) fn launcher(&self) -> anyhow::Result<Option<Unit>> {
+        Unit::find(self.launcher.as_deref())
+    }
+
     /// # Errors
     /// As [`Config::load`].
     pub fn config(&self) -> anyhow::Result<Config> {
@@ -96,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Join(join) => join.perform(),
         Command::Run(run) => run.perform(),
         Command::Doctor(doctor) => doctor.perform(),
+        Command::Launcher(launcher) => launcher.perform(),
     };
     match done {
         Ok(code) => code,
@@ -112,6 +136,13 @@ pub fn main() -> ExitCode {
 )]
 fn complain(error: &anyhow::Error) {
     eprintln!("farmbell-agent: {error:#}");
+}
+
+impl Launcher {
+    fn perform(self) -> anyhow::Result<ExitCode> {
+        crate::run::start_log();
+        match launcher::unit::serve(self.socket.as_deref())? {}
+    }
 }
 
 impl Join {

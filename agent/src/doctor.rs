@@ -86,7 +86,7 @@ impl Doctor {
     /// If the findings cannot be printed.
     pub fn perform(self) -> anyhow::Result<ExitCode> {
         let findings = match self.places.config() {
-            Ok(config) => look(&config)?,
+            Ok(config) => look(&config, &self.places)?,
             Err(error) => vec![Finding::failed(
                 "configuration",
                 format!("{error:#}"),
@@ -106,7 +106,7 @@ impl Doctor {
     }
 }
 
-fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
+fn look(config: &Config, places: &Places) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![Finding::ok(
         "configuration",
         format!(
@@ -115,7 +115,7 @@ fn look(config: &Config) -> anyhow::Result<Vec<Finding>> {
             config.state.display()
         ),
     )];
-    findings.extend(host::look(config));
+    findings.extend(host::look(config, places));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

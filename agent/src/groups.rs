@@ -4,9 +4,13 @@
 //! Never the last word on emptiness while a supervisor lives (its `wait` is).
 //!
 //! ```text
-//! <tree>/farmbell/<attempt>/supervisor     the supervisor
-//! <tree>/farmbell/<attempt>/build          everything the recipe starts
+//! <home>/<attempt>/supervisor     the supervisor
+//! <home>/<attempt>/build          everything the recipe starts
 //! ```
+//!
+//! The home is `<tree>/farmbell` where the agent may make that, and the
+//! launcher unit's own group in a version 2 tree where there is such a unit:
+//! nobody without privilege moves a process out of the unit it began in.
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _};
@@ -45,26 +49,30 @@ pub struct Group {
     v1: Vec<(String, PathBuf)>,
 }
 
+/// The launcher's own leaf: where groups are, no process may stand beside them.
+const LAUNCHER: &str = "launcher";
+
 /// Controllers that limits and killing are made of.
 const WANTED_V1: [&str; 5] = ["freezer", "memory", "pids", "cpu", "cpuacct"];
 
 impl Place {
-    /// Finds writable trees. Nothing found is a degraded host, not an error.
+    /// Finds writable trees; `home` is the launcher unit's group, from the root
+    /// of the version 2 tree. Nothing found is a degraded host, not an error.
     #[must_use]
-    pub fn detect() -> Self {
+    pub fn detect(home: Option<&Path>) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_else(|error| {
             tracing::warn!(%error, "mounts cannot be read: no control groups");
             String::new()
         });
         let mut place = Self::default();
         for line in mounts.lines() {
-            place.consider(line);
+            place.consider(line, home);
         }
         place
     }
 
     /// Takes one line of mountinfo into account.
-    fn consider(&mut self, line: &str) {
+    fn consider(&mut self, line: &str, home: Option<&Path>) {
         let Some((front, back)) = line.split_once(" - ") else {
             return;
         };
@@ -75,9 +83,12 @@ impl Place {
         let (kind, options) = (back.next(), back.nth(1).unwrap_or(""));
         let ours = Path::new(mountpoint).join(OURS);
         match kind {
-            Some("cgroup2") if self.v2.is_none() && can_make(&ours) => {
-                self.v2_controllers = enable_controllers(&ours);
-                self.v2 = Some(ours);
+            Some("cgroup2") if self.v2.is_none() => {
+                let ours = home.map_or(ours, |home| below(mountpoint, home));
+                if can_make(&ours) {
+                    self.v2_controllers = enable_controllers(&ours);
+                    self.v2 = Some(ours);
+                }
             }
             Some("cgroup") => {
                 let name = WANTED_V1
@@ -134,16 +145,22 @@ fn can_make(ours: &Path) -> bool {
     }
 }
 
+fn below(mountpoint: &str, path: &Path) -> PathBuf {
+    Path::new(mountpoint).join(path.strip_prefix("/").unwrap_or(path))
+}
+
 /// Hands the controllers of the tree down to our groups; gives those in force.
 fn enable_controllers(ours: &Path) -> Vec<String> {
     let parent = ours.parent().unwrap_or(ours);
+    let hand_down = |dir: &Path, word: &str| fs::write(dir.join("cgroup.subtree_control"), word);
     let mut enabled = Vec::new();
     for controller in ["memory", "pids", "cpu"] {
         let word = format!("+{controller}");
-        let handed = [parent, ours]
-            .iter()
-            .try_for_each(|dir| fs::write(dir.join("cgroup.subtree_control"), &word));
-        match handed {
+        // A unit's group has what was delegated to it already.
+        if let Err(error) = hand_down(parent, &word) {
+            tracing::debug!(controller, %error, "the tree hands nothing down to us");
+        }
+        match hand_down(ours, &word) {
             Ok(()) => enabled.push(controller.to_owned()),
             Err(error) => tracing::debug!(controller, %error, "no such controller here"),
         }
@@ -377,6 +394,42 @@ impl Group {
             .find(|(name, _)| name == controller)
             .map(|(_, directory)| directory)
     }
+}
+
+/// Moves this process into a leaf of its unit's version 2 group, so that
+/// groups of attempts can be made beside it. Without such a tree, nothing.
+///
+/// # Errors
+/// If the group was not handed to us.
+pub(crate) fn settle() -> io::Result<()> {
+    let Some(home) = v2_group_of("self")? else {
+        return Ok(());
+    };
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mount = mounts.lines().find_map(|line| {
+        let (front, back) = line.split_once(" - ")?;
+        let is_v2 = back.starts_with("cgroup2 ");
+        front.split(' ').nth(4).filter(|_| is_v2)
+    });
+    let Some(mount) = mount else { return Ok(()) };
+    let leaf = below(mount, &home).join(LAUNCHER);
+    make(&leaf)?;
+    fs::write(leaf.join("cgroup.procs"), "0")
+}
+
+/// The group that holds the leaf of the launcher `pid`, from the tree's root.
+pub(crate) fn home_of(pid: i32) -> Option<PathBuf> {
+    let group = v2_group_of(&pid.to_string()).ok().flatten()?;
+    group
+        .ends_with(LAUNCHER)
+        .then(|| group.parent().map(Path::to_owned))
+        .flatten()
+}
+
+fn v2_group_of(process: &str) -> io::Result<Option<PathBuf>> {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(path.map(PathBuf::from))
 }
 
 /// The span over which a share of processor time is handed out.

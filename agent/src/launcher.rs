@@ -1,13 +1,15 @@
 //! The launcher: the only one that starts supervisors and reset scripts, and
 //! that ends what a dead supervisor left behind. A seam of few typed requests
 //! that name configured things, never paths or argument lists, so that a root
-//! process without network can stand behind it. Here: in the agent itself.
+//! process without network can stand behind it. Here: in the agent itself, or
+//! with only the start of supervisors in a process of its own (`unit.rs`).
 //!
 //! Owns how a supervisor comes to life: its lock, its socket and its log exist
 //! before it does and are handed over, so no crash of the agent leaves an
 //! attempt that is started and not locked.
 
 mod stray;
+pub(crate) mod unit;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,7 +18,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use farmbell_protocol::agent_to_coordinator::ResetStage;
@@ -29,6 +31,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::groups::Place;
 use crate::script::{self, ScriptReport};
 use crate::supervisor;
+use unit::Unit;
 
 /// What is left of a build whose supervisor died must be gone by then.
 const CLEAR_PATIENCE: Duration = Duration::from_secs(10);
@@ -67,6 +70,8 @@ pub(crate) struct InProcess {
     work: PathBuf,
     scripts: BTreeMap<Name, Scripts>,
     place: Place,
+    /// Who starts supervisors, where that is another process.
+    unit: Option<Unit>,
 }
 
 /// A builder's scripts.
@@ -77,11 +82,17 @@ pub(crate) struct Scripts {
 }
 
 impl InProcess {
-    pub(crate) fn new(work: PathBuf, scripts: BTreeMap<Name, Scripts>, place: Place) -> Self {
+    pub(crate) fn new(
+        work: PathBuf,
+        scripts: BTreeMap<Name, Scripts>,
+        place: Place,
+        unit: Option<Unit>,
+    ) -> Self {
         Self {
             work,
             scripts,
             place,
+            unit,
         }
     }
 
@@ -93,32 +104,16 @@ impl InProcess {
 impl Launcher for InProcess {
     fn start(&self, builder: &Name, attempt: AttemptId) -> io::Result<UnixStream> {
         let dir = self.dir(builder, attempt);
-        let lock = File::create(dir.lock())?;
-        lock.try_lock().map_err(io::Error::from)?;
-        let root = File::open(dir.root())?;
-        let listener = UnixListener::bind(socket_in(&root))?;
-        let stream = UnixStream::connect(socket_in(&root))?;
-        let log = File::create(dir.supervisor_log())?;
-        failpoint::pass(Failpoint::Prepared);
-        // The running program itself, even where an upgrade has replaced its file.
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command
-            .arg(supervisor::SUBCOMMAND)
-            .arg(dir.root())
-            .env_clear()
-            .stdin(Stdio::from(lock))
-            .stdout(Stdio::from(OwnedFd::from(listener)))
-            .stderr(Stdio::from(log));
-        let mut child = tokio::process::Command::from(command).spawn()?;
+        match &self.unit {
+            Some(unit) => unit.start(&dir)?,
+            // The running program itself, even where an upgrade has replaced its file.
+            None => spawn(
+                start_supervisor(&dir, Path::new("/proc/self/exe"))?,
+                attempt,
+            )?,
+        }
         failpoint::pass(Failpoint::SupervisorStarted);
-        tokio::spawn(async move {
-            match child.wait().await {
-                Ok(status) if status.success() => {}
-                Ok(status) => tracing::warn!(%attempt, %status, "a supervisor failed"),
-                Err(error) => tracing::warn!(%attempt, %error, "a supervisor was not waited for"),
-            }
-        });
-        Ok(stream)
+        self.connect(builder, attempt)
     }
 
     fn connect(&self, builder: &Name, attempt: AttemptId) -> io::Result<UnixStream> {
@@ -149,6 +144,38 @@ impl Launcher for InProcess {
             }
         })
     }
+}
+
+/// A supervisor ready to be started: its lock, socket and log are there and
+/// handed over.
+fn start_supervisor(dir: &AttemptDir, program: &Path) -> io::Result<Command> {
+    let lock = File::create(dir.lock())?;
+    lock.try_lock().map_err(io::Error::from)?;
+    let root = File::open(dir.root())?;
+    let listener = UnixListener::bind(socket_in(&root))?;
+    let log = File::create(dir.supervisor_log())?;
+    failpoint::pass(Failpoint::Prepared);
+    let mut command = Command::new(program);
+    command
+        .arg(supervisor::SUBCOMMAND)
+        .arg(dir.root())
+        .env_clear()
+        .stdin(Stdio::from(lock))
+        .stdout(Stdio::from(OwnedFd::from(listener)))
+        .stderr(Stdio::from(log));
+    Ok(command)
+}
+
+fn spawn(command: Command, attempt: AttemptId) -> io::Result<()> {
+    let mut child = tokio::process::Command::from(command).spawn()?;
+    tokio::spawn(async move {
+        match child.wait().await {
+            Ok(status) if status.success() => {}
+            Ok(status) => tracing::warn!(%attempt, %status, "a supervisor failed"),
+            Err(error) => tracing::warn!(%attempt, %error, "a supervisor was not waited for"),
+        }
+    });
+    Ok(())
 }
 
 /// The socket's path by way of its directory's handle: a socket's path may

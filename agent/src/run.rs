@@ -38,6 +38,7 @@ use crate::facts;
 use crate::groups::Place;
 use crate::host::BuilderHost;
 use crate::join::{CoordinatorFile, SOFTWARE, identity_directory};
+use crate::launcher::unit::Unit;
 use crate::launcher::{InProcess, Launcher, Scripts};
 use crate::recipes::Recipes;
 use crate::spool::{self, Damage};
@@ -69,12 +70,13 @@ impl Run {
         crate::failpoint::arm_from_environment()?;
         start_log();
         let config = self.places.config()?;
+        let unit = self.places.launcher()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_keep_alive(THREAD_IDLE)
             .build()?;
-        let left = runtime.block_on(serve(&config, self.once, self.deadline));
+        let left = runtime.block_on(serve(&config, unit, self.once, self.deadline));
         // Threads that still work on the disk are cut off like any crash.
         runtime.shutdown_background();
         left
@@ -83,7 +85,7 @@ impl Run {
 
 /// `FARMBELL_LOG` is a level, or levels by target: `info,quinn=debug`. What
 /// stands there is not worth more than the agent's start: nonsense means `info`.
-fn start_log() {
+pub(crate) fn start_log() {
     let wanted = std::env::var("FARMBELL_LOG").ok();
     let filter = wanted
         .and_then(|text| text.parse::<Targets>().ok())
@@ -97,14 +99,19 @@ fn start_log() {
         .init();
 }
 
-async fn serve(config: &Config, once: bool, deadline: Option<u64>) -> anyhow::Result<ExitCode> {
+async fn serve(
+    config: &Config,
+    unit: Option<Unit>,
+    once: bool,
+    deadline: Option<u64>,
+) -> anyhow::Result<ExitCode> {
     let memory = CoordinatorFile::at(&config.state);
     let coordinator = memory.read()?;
     let state = State::open(&config.state)?;
     let identity = Arc::new(Identity::load_or_create(&identity_directory(
         &config.state,
     ))?);
-    let place = Place::detect();
+    let place = Place::detect(unit.as_ref().and_then(|unit| unit.group.as_deref()));
     let mut degraded = missing(&place);
     let (link_state, link) = watch::channel(LinkState::Dialing);
     let bulk = Bulk::start(identity.clone(), link.clone(), BulkTuning::default())
@@ -113,6 +120,7 @@ async fn serve(config: &Config, once: bool, deadline: Option<u64>) -> anyhow::Re
         config,
         state: &state,
         place: &place,
+        unit: &unit,
         bulk: &bulk,
         link: &link,
         once,
@@ -241,7 +249,7 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-fn tell_ready() {
+pub(crate) fn tell_ready() {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "nobody to tell of the readiness");
     }
@@ -274,6 +282,7 @@ struct Builders<'a> {
     config: &'a Config,
     state: &'a State,
     place: &'a Place,
+    unit: &'a Option<Unit>,
     bulk: &'a Bulk,
     link: &'a watch::Receiver<LinkState>,
     once: bool,
@@ -333,6 +342,7 @@ impl Builders<'_> {
             self.state.work(),
             scripts,
             self.place.clone(),
+            self.unit.clone(),
         ))
     }
 

@@ -360,7 +360,7 @@ fn nothing_escapes_a_sub_reaper_alone() {
 
 #[test]
 fn nothing_escapes_control_groups() {
-    let place = Place::detect();
+    let place = Place::detect(None);
     if !place.is_none() {
         nothing_escapes(Some(&place), 1);
     }
@@ -368,7 +368,7 @@ fn nothing_escapes_control_groups() {
 
 #[test]
 fn nothing_escapes_the_freezer() {
-    let mut place = Place::detect();
+    let mut place = Place::detect(None);
     place.v2 = None;
     if !place.is_none() {
         nothing_escapes(Some(&place), 2);

@@ -14,6 +14,7 @@ mod coordinator_killed;
 mod demo;
 mod dependency_wait;
 mod every_meaning_of_exit;
+mod launcher;
 mod poison_event;
 mod refused_connections;
 mod refused_jobs;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Finding;
+use crate::cli::Places;
 use crate::config::Config;
 use crate::facts;
 use crate::groups::Place;
@@ -17,14 +18,14 @@ const DISK_MIN: u64 = 2 << 30;
 /// Seconds since 1970 at the beginning of 2026: no later clock is this early.
 const CLOCK_MIN: u64 = 1_767_225_600;
 
-pub(super) fn look(config: &Config) -> Vec<Finding> {
+pub(super) fn look(config: &Config, places: &Places) -> Vec<Finding> {
     vec![
         state(&config.state),
         disk(&config.state),
         durability(&config.state),
         key(&config.state),
         clock(),
-        control_groups(),
+        control_groups(places),
         namespaces(),
         build_tools(),
         chroots(config.chroots.as_deref()),
@@ -107,13 +108,20 @@ fn clock() -> Finding {
     Finding::ok("clock", "plausible")
 }
 
-fn control_groups() -> Finding {
-    let place = Place::detect();
+fn control_groups(places: &Places) -> Finding {
+    let unit = match places.launcher() {
+        Ok(unit) => unit,
+        Err(error) => {
+            let fix = "systemctl restart farmbell-launcher";
+            return Finding::failed("control groups", format!("{error:#}"), fix);
+        }
+    };
+    let place = Place::detect(unit.as_ref().and_then(|unit| unit.group.as_deref()));
     if place.is_none() {
         return Finding::degraded(
             "control groups",
             "none can be made: limits are per process, and a build whose supervisor dies puts its builder out of service",
-            "run the agent by its systemd unit, or as root",
+            "systemctl start farmbell-launcher, which has one handed to it; or run the agent as root",
         );
     }
     let missing: Vec<&str> = ["memory", "pids", "cpu"]
