@@ -1,6 +1,6 @@
-//! Writes the manual pages of the three programs, made from their command
-//! lines, each program's to a directory of its name below the one named as the
-//! only argument. Run by the packaging.
+//! Writes the manual pages of `farmbell` and `farmbell-coordinator` to
+//! directories of their names below the one named as the only argument, made
+//! from their command lines. Run by the packaging.
 
 use std::path::Path;
 
@@ -12,7 +12,6 @@ fn main() -> anyhow::Result<()> {
     for command in [
         farmbell_coordinator::cli::command(),
         farmbell_coordinator::service::command(),
-        farmbell_agent::cli::command(),
     ] {
         let pages = directory.join(command.get_name());
         std::fs::create_dir_all(&pages)?;
