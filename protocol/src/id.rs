@@ -76,7 +76,7 @@ pub struct Seq(pub u64);
 impl Seq {
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -151,12 +151,16 @@ impl Farm {
         let mut indexes = BTreeMap::new();
         let mut welcomes = Vec::new();
         for hello in hellos {
-            let builder = match known.get(&hello.name) {
-                Some(builder) => *builder,
-                None => self.add_builder(id, hello),
+            let (builder, acked) = match known.get(&hello.name) {
+                Some(builder) => {
+                    self.update_offer(*builder, offer_of(hello));
+                    (*builder, self.level_builder(*builder, hello, upheaval))
+                }
+                None => {
+                    let builder = self.add_builder(id, hello);
+                    (builder, self.start_builder(builder, hello))
+                }
             };
-            self.update_offer(builder, offer_of(hello));
-            let acked = self.level_builder(builder, hello, upheaval);
             indexes.insert(hello.index, builder);
             welcomes.push(WelcomeBuilder {
                 index: hello.index,
@@ -168,6 +172,20 @@ impl Farm {
             agent.indexes = indexes;
         }
         welcomes
+    }
+
+    /// A builder that has reported to a row which is gone counts on above all
+    /// its numbers, or nothing it says would be the next; by that it knows that
+    /// it has to tell its condition anew.
+    fn start_builder(&mut self, id: BuilderId, hello: &HelloBuilder) -> Seq {
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return Seq(0);
+        };
+        builder.index = Some(hello.index);
+        if hello.last_seq > Seq(0) {
+            builder.record.acked = hello.last_seq.next();
+        }
+        builder.record.acked
     }
 
     /// A host that is not the one it was proves nothing; reports that it has

@@ -199,6 +199,21 @@ fn an_offer_that_is_not_answered_goes_elsewhere() {
 }
 
 #[test]
+fn a_removed_builder_that_its_agent_shows_again_is_heard() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    world.submit(spec("hello"));
+    act(&mut world, &host, BuilderAct::Remove { abandon: true }).unwrap();
+    let told = host.builders[0].last_seq;
+    assert!(told > Seq(0), "it has reported before");
+    world.hello(&mut host);
+    // The row knows nothing of the builder, so it has to say everything anew.
+    assert!(host.builders[0].last_seq > told);
+    world.clean(&mut host);
+    assert_eq!(world.offered(&host).number, 2);
+}
+
+#[test]
 fn the_overview_shows_builders_queue_and_running_jobs() {
     let mut world = World::new();
     let mut host = world.ready(1);
