@@ -20,7 +20,7 @@ use crate::leases::Loss;
 use crate::ledger::About;
 use crate::record::{AgentRecord, AgentStanding, LedgerKind};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Agent {
     pub(crate) record: AgentRecord,
     /// Its welcomed connection.

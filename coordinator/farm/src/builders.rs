@@ -23,7 +23,7 @@ use crate::record::{
     AgentStanding, BuilderOffer, BuilderRecord, Cleanliness, LedgerKind, Occupation, OperatorMode,
 };
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Builder {
     pub(crate) record: BuilderRecord,
     pub(crate) profile: ProfileId,
@@ -152,12 +152,15 @@ impl Farm {
         }
     }
 
+    pub(crate) fn standing_of(&self, builder: &Builder) -> AgentStanding {
+        self.agents
+            .get(&builder.record.agent)
+            .map_or(AgentStanding::Revoked, |agent| agent.record.standing)
+    }
+
     /// What keeps this builder from taking work now.
     pub(crate) fn hindrances_of(&self, builder: &Builder) -> Vec<Why> {
-        let standing = self
-            .agents
-            .get(&builder.record.agent)
-            .map_or(AgentStanding::Revoked, |agent| agent.record.standing);
+        let standing = self.standing_of(builder);
         hindrances(
             builder,
             &Circumstances {

@@ -18,7 +18,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2 * 60);
 /// How far starts in quick succession may move a deadline in all.
 pub(crate) const GRACE_TOTAL: Duration = Duration::from_secs(10 * 60);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
     driver_start: Time,
     farm_start: Time,

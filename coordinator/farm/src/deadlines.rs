@@ -30,7 +30,7 @@ pub(crate) enum Deadline {
     Drain(BuilderId),
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Deadlines {
     at: BTreeMap<Deadline, Time>,
     order: BTreeSet<(Time, Deadline)>,

@@ -31,7 +31,7 @@ const WAKE_STEP: usize = 1000;
 /// Packages remembered, the newest: those of a whole distribution.
 const PACKAGES_MAX: usize = 1 << 17;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Dependencies {
     waits: BTreeMap<JobId, Wait>,
     /// Who looks at a package of this name.
@@ -43,7 +43,7 @@ pub(crate) struct Dependencies {
 }
 
 /// A job that waits, as its verdict left it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Wait {
     job: JobRecord,
     /// None where the recipe's words are no relation: only an operator wakes it.

@@ -186,6 +186,8 @@ pub enum Why {
     Offline,
     Unreachable,
     AgentFrozen,
+    /// Its agent's key is worth nothing any more.
+    AgentRevoked,
     Busy(AttemptId),
     Dirty,
     Resetting,

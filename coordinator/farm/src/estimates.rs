@@ -12,7 +12,7 @@ const KNOWN_MAX: usize = 1 << 17;
 /// What is taken to be left of an attempt that has passed its estimate.
 const OVERDUE: Duration = Duration::from_secs(120);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Estimates {
     seconds: BTreeMap<(Box<str>, Name), u32>,
 }

@@ -14,7 +14,7 @@ use crate::estimates::span_words;
 use crate::farm::Farm;
 use crate::jobs::Job;
 use crate::placement::{misfits, needs_of};
-use crate::record::Needs;
+use crate::record::{AgentStanding, Needs};
 
 impl Farm {
     pub(crate) fn dry_run(&self, jobs: &[JobSpec]) -> Reply {
@@ -128,7 +128,12 @@ impl Farm {
             .builders
             .iter()
             .map(|(id, builder)| {
-                let mut why = misfits(needs, self.queue.classes.profile(builder.profile));
+                // What it offers is beside the point if its key is worth nothing.
+                let mut why = if self.standing_of(builder) == AgentStanding::Revoked {
+                    Vec::new()
+                } else {
+                    misfits(needs, self.queue.classes.profile(builder.profile))
+                };
                 if why.is_empty() {
                     if avoids.contains(id) {
                         why.push(Why::Excluded);
@@ -224,7 +229,8 @@ pub fn is_for_good(why: &Why) -> bool {
         | Why::RestrictedTag(_)
         | Why::RungTooLow
         | Why::TooLittleMemory
-        | Why::TooLittleDisk => true,
+        | Why::TooLittleDisk
+        | Why::AgentRevoked => true,
         Why::Free
         | Why::Excluded
         | Why::Resting
@@ -263,6 +269,7 @@ pub fn words(why: &Why) -> String {
         Why::Offline => "offline",
         Why::Unreachable => "unreachable",
         Why::AgentFrozen => "frozen",
+        Why::AgentRevoked => "of a revoked agent",
         Why::Busy(_) => "busy",
         Why::Dirty => "dirty",
         Why::Resetting => "resetting",

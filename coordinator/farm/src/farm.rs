@@ -35,8 +35,9 @@ use crate::sweep::Sweep;
 /// next, which is due at once. Keeps the longest step below some 10 ms.
 const BULK_STEP: usize = 1000;
 
-/// Everything the farm knows, owned by one task.
-#[derive(Debug)]
+/// Everything the farm knows, owned by one task. A clone goes its own way: it
+/// answers what would happen if.
+#[derive(Clone, Debug)]
 pub struct Farm {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
@@ -73,7 +74,7 @@ pub struct Farm {
     pub(crate) late: Vec<Change>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) jobs: Vec<JobId>,
     pub(crate) builders: Vec<BuilderId>,

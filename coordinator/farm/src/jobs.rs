@@ -24,7 +24,7 @@ use crate::record::{AttemptRecord, CancelWish, JobRecord, JobState, Needs};
 const DECIDED_MAX: usize = 1 << 18;
 
 /// An unfinished job. Small: a farm has a million of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) submission: SubmissionId,
     pub(crate) name: Box<str>,
@@ -53,7 +53,7 @@ pub(crate) struct Job {
     pub(crate) state: State,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Rare {
     pub(crate) avoids: Vec<Avoid>,
     pub(crate) cancel: Option<CancelWish>,
@@ -70,7 +70,7 @@ pub(crate) struct Avoid {
     pub(crate) failed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum State {
     Waiting { since: Wall },
     Live(Box<AttemptRecord>),
@@ -180,7 +180,7 @@ pub(crate) fn bounded<T: Clone, const MAX: usize>(mut items: Vec<T>) -> List<T, 
 }
 
 /// The suites that jobs are built for: few, and each kept once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Suites(BTreeSet<Arc<str>>);
 
 impl Suites {
@@ -195,7 +195,7 @@ impl Suites {
 }
 
 /// Which generations were decided lately, and by which attempt.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decided {
     jobs: BTreeMap<JobId, (u16, Option<AttemptId>)>,
 }

@@ -24,7 +24,7 @@ const OTHERS_MIN: u32 = 3;
 const REMEMBERED: u32 = 1000;
 
 /// How the whole fleet's results are lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pace {
     results: u32,
     failures: u32,

@@ -94,13 +94,16 @@ pub(crate) struct Circumstances {
 /// Why a builder takes no work now; nothing if it would.
 pub(crate) fn hindrances(builder: &Builder, circumstances: &Circumstances) -> Vec<Why> {
     let record = &builder.record;
+    if circumstances.standing == AgentStanding::Revoked {
+        return vec![Why::AgentRevoked];
+    }
     let mut why = Vec::new();
     match circumstances.link {
         Link::Online => {}
         Link::Unreachable => why.push(Why::Unreachable),
         Link::Offline => why.push(Why::Offline),
     }
-    if circumstances.standing != AgentStanding::Active {
+    if circumstances.standing == AgentStanding::Frozen {
         why.push(Why::AgentFrozen);
     }
     match record.mode {

@@ -45,7 +45,7 @@ impl Rank {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     pub(crate) classes: Classes,
     pub(crate) owners: Owners,

@@ -10,11 +10,11 @@ use farmbell_protocol::spec::{ANY_ARCHITECTURE, Output};
 use crate::versions::{compare, is_version, split_epoch};
 
 /// All of these have to be there, of each any one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Relation(Vec<Vec<Wanted>>);
 
 /// A package, of some versions where it says so.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) name: String,
     bound: Option<(Bound, String)>,

@@ -30,7 +30,7 @@ const ROUND_MAX: Duration = Duration::from_secs(24 * 3600);
 /// would keep everything; but not while agents find their way back.
 const FIRST: Duration = Duration::from_secs(10 * 60);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Retiring {
     /// When the next round begins; none: nothing is ever retired.
     next: Option<Time>,

@@ -8,7 +8,7 @@ use crate::effect::Effect;
 use crate::queue::ClassId;
 use crate::record::Change;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Step {
     pub(crate) changes: Vec<Change>,
     pub(crate) effects: Vec<Effect>,

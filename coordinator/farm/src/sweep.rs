@@ -24,7 +24,7 @@ const PART: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How far the sweep is. Of this process only; no record asks for it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sweep {
     /// None while nothing is unfinished: an idle farm sleeps.
     due: Option<Time>,

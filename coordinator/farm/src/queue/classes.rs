@@ -53,14 +53,14 @@ pub(crate) struct Class {
     profiles: Bits,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ProfileEntry {
     profile: Profile,
     users: u64,
     classes: Bits,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
     classes: Vec<Option<Class>>,
     class_ids: BTreeMap<(Needs, Vec<BuilderId>), ClassId>,

@@ -18,7 +18,7 @@ pub(crate) struct OwnerId(u32);
 /// What an owner of weight 1 pays for a second of a builder.
 const COST_PER_SECOND: u64 = 1 << 20;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Owner {
     name: Name,
     share: Share,
@@ -30,7 +30,7 @@ struct Owner {
     queues: BTreeMap<ClassId, BTreeSet<(Rank, JobId)>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Owners {
     owners: Vec<Owner>,
     ids: BTreeMap<Name, OwnerId>,

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::effect::Why;
-use crate::event::JobAct;
+use crate::event::{AgentAct, JobAct};
 use crate::record::OperatorMode;
 use farmbell_protocol::agent_to_coordinator::{Condition, Fitness};
 
@@ -163,6 +163,31 @@ fn a_failing_reset_and_unsent_outputs_are_named() {
     world.deliver(attempt);
     world.clean(&mut host);
     assert_eq!(world.offered(&host).job, next);
+}
+
+#[test]
+fn a_frozen_and_a_revoked_agent_are_told_apart_by_what_helps() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    let agent = world.record(&host).agent;
+    let act = |world: &mut World, act| {
+        let why = Text::new("odd").unwrap();
+        world.ask(Command::Agent { agent, act, why })
+    };
+    world.handle(Event::Parked {
+        key: host.key,
+        what: Text::new("a poison report").unwrap(),
+    });
+    let job = world.submit(spec("hello"));
+    assert_eq!(why(&mut world, job), [Why::AgentFrozen]);
+    act(&mut world, AgentAct::Approve).unwrap();
+    assert_eq!(world.offered(&host).job, job);
+    act(&mut world, AgentAct::Revoke).unwrap();
+    assert_eq!(why(&mut world, job), [Why::AgentRevoked]);
+    assert!(act(&mut world, AgentAct::Approve).is_err());
+    act(&mut world, AgentAct::Remove).unwrap();
+    let host = world.ready(2);
+    assert_eq!(world.offered(&host).job, job);
 }
 
 #[test]
