@@ -188,8 +188,9 @@ impl Farm {
         builder.record.acked
     }
 
-    /// A host that is not the one it was proves nothing; reports that it has
-    /// forgotten are not waited for.
+    /// A host that is not the one it was proves nothing. The number of its
+    /// reports never goes back: an agent that has forgotten some counts on
+    /// above it, and a Hello that comes late says nothing of the agent's spool.
     fn level_builder(&mut self, id: BuilderId, hello: &HelloBuilder, upheaval: Upheaval) -> Seq {
         self.end_refusals(id);
         let Some(builder) = self.builders.get_mut(&id) else {
@@ -199,13 +200,10 @@ impl Farm {
         let record = &mut builder.record;
         let backwards = upheaval.respooled || hello.last_seq < record.acked;
         if upheaval.respooled {
-            record.acked = Seq(0);
             // A new spool does not know what the old one said of it, and so
             // would never take it back.
             record.fitness = Fitness::Fit;
             record.fitness_why = Text::default();
-        } else if hello.last_seq < record.acked {
-            record.acked = hello.last_seq;
         }
         let acked = record.acked;
         // Only where the reset is the reboot does its order outlive one: any

@@ -176,3 +176,19 @@ fn reports_of_a_builder_are_applied_once_and_in_order() {
     world.prove(&mut host, nonce);
     assert!(ack(&world), "a repetition is acknowledged again");
 }
+
+#[test]
+fn a_hello_that_comes_late_does_not_set_a_builders_reports_back() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let told = host.builders[0].last_seq;
+    let mut late = host.clone();
+    late.builders[0].last_seq = Seq(0);
+    world.hello(&mut late);
+    assert_eq!(late.builders[0].last_seq, told);
+    // The agent has long given that connection up and counts on.
+    world.hello(&mut host);
+    world.clean(&mut host);
+    world.submit(spec("hello"));
+    assert_eq!(world.offered(&host).number, 1);
+}
