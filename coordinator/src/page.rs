@@ -7,10 +7,13 @@
 //! that strangers wrote is washed by [`inert`] and then escaped by the
 //! templates; no style or script stands in the document itself.
 
+mod attention;
+
 use askama::Template;
 
 use crate::http::wire::{BuilderView, JobView, OverviewView, Stamp, VerdictView};
 use crate::inert;
+use attention::{Trouble, troubles};
 
 /// The headers every page is sent with: nothing but this server's own files.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; \
@@ -80,7 +83,11 @@ impl Scene {
         Ok(vec![
             Section {
                 id: "summary",
-                html: Summary { scene: self }.render()?,
+                html: Summary {
+                    scene: self,
+                    troubles: troubles(&self.overview, self.now),
+                }
+                .render()?,
             },
             Section {
                 id: "builders",
@@ -290,6 +297,7 @@ struct Page<'a> {
 #[template(path = "summary.html")]
 struct Summary<'a> {
     scene: &'a Scene,
+    troubles: Vec<Trouble>,
 }
 
 #[derive(Template)]
@@ -349,7 +357,7 @@ mod tests {
     use super::*;
     use crate::http::wire::{Occupant, ResetView};
 
-    fn builder(name: &str) -> BuilderView {
+    pub(super) fn builder(name: &str) -> BuilderView {
         BuilderView {
             id: 1,
             name: name.to_owned(),
@@ -410,17 +418,24 @@ mod tests {
         }
     }
 
+    pub(super) fn overview(builder: BuilderView) -> OverviewView {
+        OverviewView {
+            epoch: "1".to_owned(),
+            suspect: false,
+            builders: vec![builder],
+            queue: Vec::new(),
+            waiting: 0,
+            oldest_waiting_ms: 0,
+            running: Vec::new(),
+        }
+    }
+
     fn scene(name: &str, private: bool, tail: &[u8]) -> Scene {
         Scene {
             now: Stamp(66_000),
             overview: OverviewView {
-                epoch: "1".to_owned(),
-                suspect: false,
-                builders: vec![builder(name)],
-                queue: Vec::new(),
-                waiting: 0,
-                oldest_waiting_ms: 0,
                 running: vec![job(name, private)],
+                ..overview(builder(name))
             },
             reasons: Vec::new(),
             tails: vec![tail.to_vec()],

@@ -13,7 +13,7 @@ const [url, farmbell, pictures] = process.argv.slice(2);
 const PATIENCE_MS = 30_000;
 const MARK = `job-${Date.now().toString(36)}`;
 const HOSTILE = `${MARK}<script>document.title='owned'</script>\u001b[31m\u202Egpj`;
-const LOG = "printf '\\033]0;owned\\007<b>bold</b> \\342\\200\\256 \\000\\n'; sleep 6";
+const LOG = "printf '\\033]0;owned\\007<b>bold</b> \\342\\200\\256 \\000\\n'; sleep 600";
 
 mkdirSync(pictures, { recursive: true });
 const profile = mkdtempSync(join(tmpdir(), "farmbell-browser-"));
@@ -75,12 +75,17 @@ try {
   await ask(live, "Page.navigate", { url });
   must(await says(live, "Recent verdicts"), "the page is there");
   must(!(await value(live, `document.body.innerText.includes('${MARK}')`)), "the job is not there yet");
+  execFileSync(farmbell, ["builder", "quarantine", "atlas-2", "--reason", "3 fast failures since 02:14"]);
+  execFileSync(farmbell, ["submit", "--allow-unmatched", "--arch", "riscv64", "--name", "waits", "--", "true"]);
   execFileSync(farmbell, ["submit", "--name", HOSTILE, "--", "sh", "-c", LOG]);
   must(await says(live, `${MARK}<script>`), "the job appears without a reload, as text");
   must(await says(live, "<b>bold</b>"), "the tail of its log appears, as text");
-  await picture(live, "live.png");
   must(await value(live, "document.title !== 'owned' && !document.querySelector('main script, main b')"), "nothing of it became HTML");
   must(await value(live, "!/[\\u0000\\u001b\\u202e]/.test(document.body.innerText)"), "no control or bidi character reached the page");
+  must(await says(live, "0 builders match"), "a waiting job says why");
+  must(await says(live, "See to this"), "what is wrong stands first, with what to type");
+  must(await says(live, "farmbell builder resume atlas-2 --reason WHY"), "a quarantined builder has its command");
+  await picture(live, "live.png");
   await ask(live, "Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: "dark" }] });
   await picture(live, "dark.png");
 

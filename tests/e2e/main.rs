@@ -20,3 +20,4 @@ mod refused_connections;
 mod refused_jobs;
 mod retired_history;
 mod session_ended;
+mod terminal;
