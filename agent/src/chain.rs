@@ -3,13 +3,13 @@
 //! what outlives a driver; decides nothing about work.
 //!
 //! ```text
-//!  take_up ─▶ driver runs ─▶ panic ─▶ its work ends ─▶ pause ─▶ take_up …
+//!  take_up ─▶ driver runs ─▶ panic ─▶ pause, answering Hellos ─▶ take_up …
 //! ```
 //!
 //! Invariants: two drivers of one builder never work at the same time, and a
-//! panic ends this chain's driver only. The session ends too, since only a
-//! Welcome tells a new brain what its coordinator knows; it is dialled again at
-//! once, and other builders' builds do not notice.
+//! panic ends this chain's driver only. One that works again ends the session,
+//! since only a Welcome tells a new brain what its coordinator knows; one that
+//! panics over and over ends none, and holds up no Hello.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -33,8 +33,10 @@ use crate::spool::{Damage, Spool};
 
 /// Before the first new driver; doubled with each panic that follows soon.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The session's next Hello may have to wait for this builder that long.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A bug that a person has to mend; trying costs little.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Before a spool that cannot be read is tried again.
+const DISK_RETRY: Duration = Duration::from_secs(5);
 /// A driver that worked this long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
 
@@ -97,16 +99,21 @@ impl Chain {
             let builder = &plan.host.name;
             let why = words_of(panic.as_ref());
             tracing::error!(%builder, why, "a builder's task panicked; it starts again from its spool");
-            driver.hang_up();
-            // What the panicked one began must not meet what the next one does.
-            drop(driver);
-            while work.recv().await.is_some() {}
             if began.elapsed() > GOOD {
                 pause = PAUSE;
             }
-            tokio::time::sleep(pause).await;
+            let mut waiting = plan.take_up_again().await.driver;
+            waiting.follow(driver);
+            // What the panicked one began must not meet what the next one does.
+            let ended = async { while work.recv().await.is_some() {} };
+            let paused = async { tokio::join!(ended, tokio::time::sleep(pause)) };
+            tokio::select! {
+                () = waiting.wait(&mut session) => return,
+                _ = paused => {}
+            }
             pause = (pause * 2).min(PAUSE_MAX);
             next = plan.take_up_again().await;
+            next.driver.follow(waiting);
             leaving.mark_changed();
         }
     }
@@ -120,7 +127,7 @@ impl Plan {
                 Ok((life, _)) => return life,
                 Err(error) => {
                     tracing::error!(builder = %self.host.name, %error, "waiting for the spool");
-                    tokio::time::sleep(PAUSE_MAX).await;
+                    tokio::time::sleep(DISK_RETRY).await;
                 }
             }
         }

@@ -84,6 +84,7 @@ impl Driver {
         busy: &mut Option<mpsc::Sender<Infallible>>,
     ) {
         self.perform(first).await;
+        self.desk.resume();
         loop {
             let idle = self.leaving > Leaving::No && !self.desk.builder().holds_attempts();
             if idle && let Some(busy) = busy.take() {
@@ -111,9 +112,16 @@ impl Driver {
         }
     }
 
-    /// Ends the session, so that the next Welcome brings a new brain level.
-    pub(crate) fn hang_up(&self) {
-        self.desk.hang_up("a builder starts again from its spool");
+    /// Takes the place of a driver that panicked.
+    pub(crate) fn follow(&mut self, before: Self) {
+        self.desk.follow(before.desk);
+    }
+
+    /// Serves the session for as long as it is polled, and does nothing else.
+    pub(crate) async fn wait(&mut self, session: &mut mpsc::Receiver<ToBuilder>) {
+        while let Some(message) = session.recv().await {
+            self.desk.wait(message);
+        }
     }
 
     fn now(&self) -> Time {

@@ -11,6 +11,9 @@ use crate::time::Time;
 pub struct Desk {
     builder: Builder,
     speaker: Option<Speaker>,
+    /// Of a session that an earlier brain was linked to, or that was opened
+    /// while none worked.
+    missed: Option<Speaker>,
 }
 
 impl Desk {
@@ -19,6 +22,7 @@ impl Desk {
         Self {
             builder,
             speaker: None,
+            missed: None,
         }
     }
 
@@ -67,11 +71,31 @@ impl Desk {
         }
     }
 
-    /// Ends the session, if there is one: the next Welcome brings whoever sits
-    /// here then level with the coordinator.
-    pub fn hang_up(&self, why: &str) {
-        if let Some(speaker) = &self.speaker {
-            speaker.hang_up(why);
+    /// Sits down where another brain sat before.
+    pub fn follow(&mut self, before: Self) {
+        self.missed = before.speaker.or(before.missed);
+    }
+
+    /// Takes a message while the brain does not work: only what a Hello asks is
+    /// answered, since other builders wait for it.
+    pub fn wait(&mut self, message: ToBuilder) {
+        match message {
+            ToBuilder::Hello { index, answer } => {
+                if answer.send(self.builder.hello(index)).is_err() {
+                    tracing::debug!("the Hello was given up");
+                }
+            }
+            ToBuilder::Linked { speaker, .. } => self.missed = Some(speaker),
+            ToBuilder::Order(_) => {}
+            ToBuilder::Unlinked => self.missed = None,
+        }
+    }
+
+    /// The brain works again: a session that it was not linked to is ended,
+    /// and the next Welcome brings it level.
+    pub fn resume(&mut self) {
+        if let Some(speaker) = self.missed.take() {
+            speaker.hang_up("a builder starts again from its spool");
         }
     }
 }
