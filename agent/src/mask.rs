@@ -20,6 +20,8 @@ const CREDENTIALS_MAX: usize = 1024;
 pub struct Masker {
     /// Longest first, so that of two that start alike the longer one is hidden.
     values: Vec<Vec<u8>>,
+    /// The bytes that something to be masked may start with.
+    starts: Vec<u8>,
     /// Not decided yet.
     held: Vec<u8>,
 }
@@ -46,19 +48,30 @@ impl Masker {
             .collect();
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
+        let mut starts = vec![SCHEME_END[0]];
+        starts.extend(values.iter().map(|value| value[0]));
+        starts.sort_unstable();
+        starts.dedup();
         Self {
             values,
+            starts,
             held: Vec::new(),
         }
     }
 
     /// Takes the next bytes; appends to `out` what is decided.
     pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.held.is_empty() && self.nothing_starts_in(bytes) {
-            out.extend_from_slice(bytes);
+        let plain = if self.held.is_empty() {
+            self.plain_bytes(bytes)
+        } else {
+            0
+        };
+        let (plain, rest) = bytes.split_at(plain);
+        out.extend_from_slice(plain);
+        if rest.is_empty() {
             return;
         }
-        self.held.extend_from_slice(bytes);
+        self.held.extend_from_slice(rest);
         self.drain(false, out);
     }
 
@@ -73,13 +86,16 @@ impl Masker {
         self.held.len()
     }
 
-    /// A flood of ordinary output takes this way: one look at each byte.
-    fn nothing_starts_in(&self, bytes: &[u8]) -> bool {
-        bytes.iter().all(|byte| !self.may_start(*byte))
-    }
-
-    fn may_start(&self, byte: u8) -> bool {
-        byte == b':' || self.values.iter().any(|value| value.first() == Some(&byte))
+    /// Bytes at the front in which nothing starts: all that most of a flood is
+    /// looked at.
+    fn plain_bytes(&self, bytes: &[u8]) -> usize {
+        let found = match *self.starts {
+            [one] => memchr::memchr(one, bytes),
+            [one, two] => memchr::memchr2(one, two, bytes),
+            [one, two, three] => memchr::memchr3(one, two, three, bytes),
+            _ => bytes.iter().position(|byte| self.starts.contains(byte)),
+        };
+        found.unwrap_or(bytes.len())
     }
 
     fn drain(&mut self, last: bool, out: &mut Vec<u8>) {
@@ -98,11 +114,7 @@ impl Masker {
                     at += SCHEME_END.len() + length;
                 }
                 Verdict::Plain => {
-                    let plain = rest[1..]
-                        .iter()
-                        .take_while(|byte| !self.may_start(**byte))
-                        .count()
-                        + 1;
+                    let plain = 1 + self.plain_bytes(&rest[1..]);
                     out.extend_from_slice(&rest[..plain]);
                     at += plain;
                 }

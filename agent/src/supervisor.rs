@@ -23,7 +23,7 @@ mod tree;
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,6 +51,8 @@ use tree::Tree;
 pub const SUBCOMMAND: &str = "supervise";
 /// Bytes of log taken at once: on the stack, which counts once per attempt.
 const READ_BYTES: usize = 16 << 10;
+/// Reads in a row, some milliseconds at the slowest: orders wait no longer.
+const READS_MAX: usize = 64;
 /// A build that runs longer than this is moved into its control group. A
 /// short one ends before the move would pay.
 const GROUP_AFTER: Duration = Duration::from_millis(100);
@@ -111,7 +113,7 @@ struct Supervisor {
     clients: Clients,
     log: Log,
     tree: Tree,
-    output: Option<std::os::fd::OwnedFd>,
+    output: Option<OwnedFd>,
     recipe: Option<Pid>,
     exit: Option<ExitStatus>,
     ending: Ending,
@@ -340,20 +342,33 @@ impl Supervisor {
     }
 
     fn read_output(&mut self, now: Instant) -> anyhow::Result<()> {
-        let Some(output) = &self.output else {
-            return Ok(());
-        };
-        let mut bytes = [0; READ_BYTES];
-        match nix::unistd::read(output, &mut bytes) {
-            Ok(0) => self.output = None,
-            Ok(count) => {
-                self.wrote_at = now;
-                self.store(&bytes[..count], now)?;
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context("the output cannot be read"),
+        if let Some(output) = self.output.take()
+            && self.take_what_waits(&output, now)?
+        {
+            self.output = Some(output);
         }
         Ok(())
+    }
+
+    /// What waits in a full pipe is taken in one go: a look at everything else
+    /// for each piece would cost a flood most of its speed. `false` at its end.
+    fn take_what_waits(&mut self, output: &OwnedFd, now: Instant) -> anyhow::Result<bool> {
+        let mut bytes = [0; READ_BYTES];
+        for _ in 0..READS_MAX {
+            match nix::unistd::read(output, &mut bytes) {
+                Ok(0) => return Ok(false),
+                Ok(count) => {
+                    self.wrote_at = now;
+                    self.store(&bytes[..count], now)?;
+                    if count < READ_BYTES {
+                        break;
+                    }
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => break,
+                Err(errno) => return Err(errno).context("the output cannot be read"),
+            }
+        }
+        Ok(true)
     }
 
     fn store(&mut self, bytes: &[u8], now: Instant) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ mod demo;
 mod dependency_wait;
 mod every_meaning_of_exit;
 mod launcher;
+mod log_flood;
 mod poison_event;
 mod refused_connections;
 mod refused_jobs;
