@@ -11,6 +11,7 @@ pub mod chain;
 mod cycles;
 pub mod disk;
 mod faults;
+mod flood;
 mod footprint;
 mod idle_with_work;
 mod latency;
@@ -48,6 +49,7 @@ pub const FIGURES: &[(&str, Measure)] = &[
     ("agent-size", footprint::size),
     ("idle-wire", wire::measure),
     ("faults", faults::measure),
+    ("flood", flood::measure),
     ("decisions", brain::measure),
     ("restore", million::restore),
     ("cycles", cycles::measure),
@@ -107,6 +109,12 @@ impl Plan {
             "stamp".to_owned(),
             path.display().to_string(),
         ]
+    }
+
+    /// The command that writes its first and its last moment to `path`.
+    fn span(&self, path: &Path) -> Vec<String> {
+        let path = path.display().to_string();
+        vec![self.floor_program(), "span".to_owned(), path]
     }
 }
 

@@ -3,8 +3,8 @@
 //! command; and at the end, write the exit record durably.
 //!
 //! The program `floor` plays the parts; its `stamp` writes the moment of its
-//! first instruction, and real jobs run the very same command; `note` adds a
-//! line with it.
+//! first instruction, and real jobs run the very same command; `span` adds its
+//! last, and `note` adds a line to a file.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -69,6 +69,20 @@ pub fn read_stamp(path: &Path) -> anyhow::Result<u64> {
     Ok(text.trim().parse()?)
 }
 
+/// The first and the last moment that a `floor span FILE` wrote.
+///
+/// # Errors
+/// If the file is not there or holds anything else.
+pub fn read_span(path: &Path) -> anyhow::Result<(u64, u64)> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("no span at {}", path.display()))?;
+    let mut lines = text.lines().map(str::parse);
+    match (lines.next(), lines.next()) {
+        (Some(begin), Some(end)) => Ok((begin?, end?)),
+        _ => anyhow::bail!("half a span at {}", path.display()),
+    }
+}
+
 /// Writes a file, its bytes and its name durable.
 fn write_durably(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut file = File::create(path)?;
@@ -88,13 +102,19 @@ pub fn play(arguments: &[String]) -> anyhow::Result<()> {
         return say();
     }
     let [part, path] = arguments else {
-        anyhow::bail!("usage: floor supervise|recipe DIR, floor stamp|note FILE, floor say");
+        anyhow::bail!("usage: floor supervise|recipe DIR, floor stamp|span|note FILE, floor say");
     };
     let path = PathBuf::from(path);
     match part.as_str() {
         "stamp" => {
             let now = monotonic_ns()?;
             Ok(fs::write(path, now.to_string())?)
+        }
+        "span" => {
+            let begin = monotonic_ns()?;
+            let mut file = File::create(path)?;
+            file.write_all(format!("{begin}\n").as_bytes())?;
+            Ok(file.write_all(format!("{}\n", monotonic_ns()?).as_bytes())?)
         }
         "note" => {
             let mut notes = fs::OpenOptions::new()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::chain::{Chain, monotonic_ns, read_stamp};
+use super::chain::{Chain, monotonic_ns, read_span, read_stamp};
 use super::row::{Floor, Mark, Row};
 use super::sample::{Samples, ms};
 use super::{Plan, architecture};
@@ -46,32 +46,31 @@ pub(super) fn turnaround(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         for run in 0..BATCH {
             chain.run(&plan.binaries.floor(), farm.path(), batch * BATCH + run)?;
         }
-        let stamps: Vec<_> = (0..BATCH)
-            .map(|job| farm.file(&format!("stamp-{batch}-{job}")))
+        let files: Vec<_> = (0..BATCH)
+            .map(|job| farm.file(&format!("span-{batch}-{job}")))
             .collect();
-        let commands: Vec<_> = stamps.iter().map(|path| plan.stamp(path)).collect();
+        let commands: Vec<_> = files.iter().map(|path| plan.span(path)).collect();
         for job in api.submit(architecture(), &commands)? {
             api.wait(&job)?;
         }
-        let mut moments = stamps
+        let mut spans = files
             .iter()
-            .map(|path| read_stamp(path))
-            .collect::<anyhow::Result<Vec<u64>>>()?;
-        moments.sort_unstable();
-        for pair in moments.windows(2) {
-            gaps.push(Duration::from_nanos(pair[1] - pair[0]));
+            .map(|path| read_span(path))
+            .collect::<anyhow::Result<Vec<(u64, u64)>>>()?;
+        spans.sort_unstable();
+        for pair in spans.windows(2) {
+            let ((_, end), (begin, _)) = (pair[0], pair[1]);
+            gaps.push(Duration::from_nanos(begin.saturating_sub(end)));
         }
     }
-    let mut row = row(
+    Ok(vec![row(
         "turnaround",
-        "first instruction to first instruction of the next job on that builder",
+        "last instruction of a job to the first of the next on that builder",
         &gaps,
         &chain.whole,
         CHAIN,
         Mark::FloorTimesAtMost(2.0),
-    );
-    "the life of a job that only writes a time stamp is counted in".clone_into(&mut row.note);
-    Ok(vec![row])
+    )])
 }
 
 /// `start` on one agent while another uploads without a pause.
@@ -113,17 +112,17 @@ pub(super) fn start_under_upload(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-/// Starts jobs one by one, each on an idle farm.
-struct StartBench<'a> {
+/// Starts jobs one by one, each on a builder that is clean.
+pub(super) struct StartBench<'a> {
     plan: &'a Plan,
     directory: &'a Path,
     api: Api,
     events: Events,
-    starts: Samples,
+    pub(super) starts: Samples,
 }
 
 impl<'a> StartBench<'a> {
-    fn of(plan: &'a Plan, farm: &'a TestFarm) -> anyhow::Result<Self> {
+    pub(super) fn of(plan: &'a Plan, farm: &'a TestFarm) -> anyhow::Result<Self> {
         let mut bench = Self {
             plan,
             directory: farm.path(),
@@ -137,7 +136,7 @@ impl<'a> StartBench<'a> {
         Ok(bench)
     }
 
-    fn start_once(&mut self, run: usize) -> anyhow::Result<()> {
+    pub(super) fn start_once(&mut self, run: usize) -> anyhow::Result<()> {
         let stamp = self.directory.join(format!("start-{run}"));
         let command = self.plan.stamp(&stamp);
         let submitted = monotonic_ns()?;

@@ -31,6 +31,25 @@ pub(super) fn memory_of(pid: Pid) -> anyhow::Result<Memory> {
     })
 }
 
+/// How often all threads that live now went to sleep so far: each wake-up ends
+/// with one.
+pub(super) fn sleeps_of(pid: Pid) -> anyhow::Result<u32> {
+    let mut sleeps = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = thread?.path().join("status");
+        // A thread may end while the list is read.
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count: u32 = line.context("a thread counts its sleeps")?.trim().parse()?;
+        sleeps += count;
+    }
+    Ok(sleeps)
+}
+
 /// User and system time so far, in milliseconds (to a clock tick).
 pub(super) fn cpu_ms_of(pid: Pid) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/stat");

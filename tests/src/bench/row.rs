@@ -105,8 +105,12 @@ impl Table {
             text.truncate(text.trim_end().len());
             text.push('\n');
         }
-        for row in self.rows.iter().filter(|row| !row.note.is_empty()) {
-            writeln!(text, "  {}: {}", row.id, row.note).expect("a string takes any text");
+        for row in &self.rows {
+            let note = match row.note.as_str() {
+                "" => String::new(),
+                note => format!("; {note}"),
+            };
+            writeln!(text, "  {}: {}{note}", row.id, row.what).expect("a string takes any text");
         }
         text
     }

@@ -13,10 +13,17 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 use super::Plan;
+use super::process::sleeps_of;
 use super::row::{Mark, Row};
 
 /// A ping and its acknowledgement every 10 s at most, in packets a minute.
 const KEEP_ALIVES_A_MINUTE: f64 = 12.0;
+/// A ping or an acknowledgement alone, sealed, is shorter than this.
+const KEEP_ALIVE_BYTES: u16 = 64;
+/// One keep-alive: the timer, the acknowledgement, and their own timers.
+const SLEEPS_PER_KEEP_ALIVE: f64 = 8.0;
+/// Until what the start brought is over, an unused bulk connection too.
+const SETTLE: Duration = Duration::from_secs(20);
 const UDP: u8 = 17;
 const ETHERNET_HEADER: usize = 14;
 const PORTS_AT: usize = ETHERNET_HEADER + 20;
@@ -28,24 +35,79 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         farm.coordinator.address("control").port(),
         farm.coordinator.address("bulk").port(),
     ];
-    let sizes = capture(&ports, time).context("capturing packets needs root")?;
+    let agent = farm.agents.first().context("there is one agent")?;
+    let agent = agent.daemon.pid().context("it runs")?;
+    let coordinator = farm.coordinator.daemon.pid().context("it runs")?;
+    drop(capture(&ports, SETTLE).context("capturing packets needs root")?);
+
+    let before = (sleeps_of(agent)?, sleeps_of(coordinator)?);
+    let sizes = capture(&ports, time)?;
+    let after = (sleeps_of(agent)?, sleeps_of(coordinator)?);
+    Ok(rows(time, &sizes, [after.0 - before.0, after.1 - before.1]))
+}
+
+fn rows(time: Duration, sizes: &[u16], [agent, coordinator]: [u32; 2]) -> Vec<Row> {
     let minutes = time.as_secs_f64() / 60.0;
-    let packets = u32::try_from(sizes.len())?;
+    let count = |number: usize| u32::try_from(number).map_or(f64::INFINITY, f64::from);
+    let others = sizes
+        .iter()
+        .filter(|size| **size > KEEP_ALIVE_BYTES)
+        .count();
+    let keep_alives = count(sizes.len() - others) / 2.0;
     let longest = sizes.iter().max().copied().unwrap_or(0);
-    Ok(vec![Row {
-        id: "idle-wire",
-        what: "packets per idle agent and minute".to_owned(),
-        unit: "/min",
-        median: f64::from(packets) / minutes,
+    let seconds = time.as_secs();
+    let row = |id, what: &str, unit, median, most, note| Row {
+        id,
+        what: what.to_owned(),
+        unit,
+        median,
         p99: None,
         runs: 1,
         floor: None,
-        mark: Mark::AtMost(KEEP_ALIVES_A_MINUTE),
-        note: format!(
-            "{packets} packets in {} s, the longest of {longest} bytes; keep-alives are 2 per 10 to 15 s",
-            time.as_secs()
+        mark: Mark::AtMost(most),
+        note,
+    };
+    let per_keep_alive = |sleeps: u32| f64::from(sleeps) / keep_alives.max(1.0);
+    let note = |sleeps: u32| format!("{sleeps} in {seconds} s, over all threads");
+    vec![
+        row(
+            "idle-wire",
+            "packets of an idle agent that are no keep-alives",
+            "",
+            count(others),
+            0.0,
+            format!(
+                "the longest of all has {longest} bytes; up to {KEEP_ALIVE_BYTES} is a keep-alive"
+            ),
         ),
-    }])
+        row(
+            "idle-wire",
+            "packets per idle agent and minute",
+            "/min",
+            count(sizes.len()) / minutes,
+            KEEP_ALIVES_A_MINUTE,
+            format!(
+                "{} packets in {seconds} s; keep-alives are 2 per 10 to 15 s",
+                sizes.len()
+            ),
+        ),
+        row(
+            "idle-wakes",
+            "times the idle agent went to sleep again, per keep-alive",
+            "",
+            per_keep_alive(agent),
+            SLEEPS_PER_KEEP_ALIVE,
+            note(agent),
+        ),
+        row(
+            "idle-wakes",
+            "the same of the coordinator, per keep-alive of its one agent",
+            "",
+            per_keep_alive(coordinator),
+            SLEEPS_PER_KEEP_ALIVE,
+            note(coordinator),
+        ),
+    ]
 }
 
 /// The UDP payload sizes of packets from or to these ports.

@@ -11,6 +11,13 @@ use farmbell_tests::harness::Binaries;
 
 /// Measure the farm on this machine, each figure beside its floor
 #[derive(Debug, Parser)]
+#[command(after_help = "Examples:\n  \
+        bench                          every figure, about half an hour\n  \
+        bench start turnaround         some of them\n  \
+        bench faults --short           a tenth of the runs: to see that it works\n  \
+        bench memory --output json     for programs\n\n\
+        Ends with 0 only if every judged figure is at its mark. Daemons are built as the packages\n\
+        hold them; FARMBELL_TEST_BINARIES=DIR takes those in DIR instead.")]
 struct Arguments {
     /// Which figures; all without a name
     what: Vec<String>,
