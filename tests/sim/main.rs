@@ -2,20 +2,22 @@
 //! `cargo test --profile sim -p farmbell-tests --no-default-features --test sim`.
 //! Longer runs: `cargo run --release -p farmbell-tests --bin sim`.
 
-use farmbell_farm::Mutation;
-use farmbell_tests::sim::{self, Coverage, Fault, Plan, Struck};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Small worlds that CI runs.
-const SMALL: u64 = 1_000;
-/// Worlds of 500 builders and 5,000 jobs that CI runs.
-const LARGE: u64 = 10;
+use farmbell_farm::Mutation;
+use farmbell_tests::sim::{self, Plan, Tried};
+
+/// Worlds of fresh seeds.
+const FRESH_SMALL: u64 = 300;
+const FRESH_TIGHT: u64 = 100;
+const FRESH_LARGE: u64 = 2;
 /// Worlds in which a planted fault has to show itself.
 const PLANTED: u64 = 5_000;
 
-fn all_hold(plan: &Plan, seeds: u64) -> Coverage {
-    let mut coverage = Coverage::default();
+fn all_hold(plan: &Plan, first: u64, seeds: u64) -> Tried {
+    let mut tried = Tried::default();
     let mut executions = 0;
-    for outcome in sim::sweep(plan, 1, seeds) {
+    for outcome in sim::sweep(plan, first, seeds) {
         if let Some(broken) = &outcome.broken {
             panic!(
                 "{} is broken: {}\nagain: {}",
@@ -23,25 +25,39 @@ fn all_hold(plan: &Plan, seeds: u64) -> Coverage {
             );
         }
         executions += outcome.executions;
-        coverage.add(&outcome.coverage);
+        tried.add(&outcome);
     }
     // Worlds in which nothing runs would hold, too.
     let (fewest, _) = plan.agents;
     let seeds = usize::try_from(seeds).expect("a count of worlds");
     assert!(executions > seeds * fewest * 10, "{executions} executions");
-    coverage
+    tried
 }
 
 #[test]
 fn a_thousand_small_worlds_hold_and_every_fault_strikes_every_state() {
-    let coverage = all_hold(&Plan::small(), SMALL);
-    let missed: Vec<(Fault, Struck)> = coverage.below(1);
-    assert!(missed.is_empty(), "never tried: {missed:?}");
+    let plan = Plan::small();
+    let missing = all_hold(&plan, 1, plan.worlds).missing(&plan);
+    assert!(missing.is_empty(), "tried too seldom: {missing:#?}");
 }
 
 #[test]
 fn ten_worlds_of_five_hundred_builders_hold() {
-    all_hold(&Plan::large(), LARGE);
+    let plan = Plan::large();
+    let missing = all_hold(&plan, 1, plan.worlds).missing(&plan);
+    assert!(missing.is_empty(), "tried too seldom: {missing:#?}");
+}
+
+/// Worlds that nobody has seen before. A broken one names its command; it
+/// becomes a fixed seed here with its repair.
+#[test]
+fn worlds_of_fresh_seeds_hold() {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let first = since_1970.expect("today is after 1970").as_secs() * 1_000;
+    println!("fresh seeds from {first} on");
+    all_hold(&Plan::small(), first, FRESH_SMALL);
+    all_hold(&Plan::tight(), first, FRESH_TIGHT);
+    all_hold(&Plan::large(), first, FRESH_LARGE);
 }
 
 #[test]

@@ -13,21 +13,31 @@ mod checker;
 mod clients;
 mod coordinator;
 mod coverage;
+mod ending;
 mod faults;
 mod host;
 mod network;
+mod offers;
+mod operators;
 mod plan;
+mod reasons;
 mod rng;
 mod running;
 mod script;
 mod store;
 mod sweep;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "who asks looks for one answer among many"
+)]
+mod what_if;
 mod world;
 
 pub use checker::Broken;
 pub use coverage::{Coverage, Struck};
 pub use faults::Fault;
 pub use plan::Plan;
+pub use reasons::Reasons;
 pub use store::SimStore;
 pub use sweep::{Found, find, sweep};
 
@@ -35,6 +45,33 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use world::World;
+
+/// What many worlds have tried between them.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    pub coverage: Coverage,
+    pub reasons: Reasons,
+}
+
+impl Tried {
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.coverage.add(&outcome.coverage);
+        self.reasons.add(&outcome.reasons);
+    }
+
+    /// What was tried less often than a whole run of this plan has to.
+    #[must_use]
+    pub fn missing(&self, plan: &Plan) -> Vec<String> {
+        let struck = self.coverage.below(plan.struck_min);
+        let struck = struck.into_iter().map(|(fault, struck)| {
+            let times = self.coverage.get(fault, struck);
+            format!("{} while {}: {times}", fault.name(), struck.name())
+        });
+        let reasons = self.reasons.below(plan.reasons_min);
+        let reasons = reasons.into_iter().map(|name| format!("reason {name}"));
+        struck.chain(reasons).collect()
+    }
+}
 
 /// What came of one world.
 #[derive(Clone, Debug)]
@@ -50,6 +87,7 @@ pub struct Outcome {
     pub virtual_time: Duration,
     pub took: Duration,
     pub coverage: Coverage,
+    pub reasons: Reasons,
     pub broken: Option<Broken>,
     /// The one command that shows it again.
     pub replay: String,
@@ -80,6 +118,7 @@ pub fn run(plan: &Plan, seed: u64, tracing: bool) -> Outcome {
         virtual_time: world.now.since(farmbell_protocol::time::Time::ZERO),
         took: began.elapsed(),
         coverage: world.coverage.clone(),
+        reasons: world.reasons.clone(),
         broken,
         replay: format!(
             "cargo run --release -p farmbell-tests --bin sim -- {} --seed {seed}{planted} --trace",

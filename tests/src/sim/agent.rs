@@ -7,23 +7,21 @@ use std::time::Duration;
 
 use farmbell_farm::event::ConnId;
 use farmbell_protocol::agent_to_coordinator::{
-    AgentFrame, Hello, HelloAttempt, HelloBuilder, Join, ResetScope,
+    AgentFrame, Hello, HelloAttempt, HelloBuilder, Join,
 };
 use farmbell_protocol::bounded::{List, Name};
 use farmbell_protocol::builder::{Builder, Effect, Event, Record, Settings};
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, Standing};
 use farmbell_protocol::id::{AttemptId, BootId, BuilderIndex, Epoch, KeyHash, SessionId, SpoolId};
-use farmbell_protocol::spec::Rung;
 use farmbell_protocol::version::{self, CloseCode, Features};
 
 use super::checker::{Broken, broken};
+use super::faults::Spells;
 use super::host::Place;
 use super::network::{Down, Up};
-use super::script::{ARCHITECTURES, list};
+use super::offers::offer;
+use super::operators::next_name;
 use super::world::{Happening, World};
-
-/// Between TERM and KILL.
-const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct SimAgent {
@@ -42,6 +40,9 @@ pub(super) struct SimAgent {
     welcomed: bool,
     pub(super) session: Option<SessionId>,
     dials: u32,
+    /// Counts the identities that it was given: a revoked one never comes back.
+    identity: u64,
+    pub(super) spells: Spells,
     pub(super) builders: Vec<SimBuilder>,
 }
 
@@ -60,32 +61,9 @@ pub(super) struct SimBuilder {
 
 impl SimAgent {
     pub(super) fn new(world: &mut World, number: usize) -> Self {
-        let rng = &mut world.rng;
         let builders = (0..world.plan.builders_per_agent)
             .map(|place| {
-                let settings = Settings {
-                    name: Name::cut(format!("b{number}-{place}")),
-                    recipes: list(vec![Name::cut("command")]),
-                    architectures: list(if number == 0 || rng.per_mille(300) {
-                        ARCHITECTURES.iter().map(|a| Name::cut(*a)).collect()
-                    } else {
-                        vec![Name::cut(ARCHITECTURES[rng.index(2)])]
-                    }),
-                    open_tags: list(if number == 0 || rng.per_mille(500) {
-                        vec![Name::cut("gpu")]
-                    } else {
-                        Vec::new()
-                    }),
-                    restricted_tags: List::default(),
-                    virtualized: place == 1 || (place > 1 && rng.per_mille(300)),
-                    rung: Rung::Process,
-                    memory_bytes: 0,
-                    disk_bytes: 0,
-                    reset_scope: ResetScope::Workspace,
-                    spool_survives_reset: rng.per_mille(700),
-                    backlog_max: 3,
-                    grace: GRACE,
-                };
+                let settings = offer(&mut world.rng, number, place);
                 SimBuilder {
                     brain: Builder::new(settings.clone()),
                     settings,
@@ -96,6 +74,7 @@ impl SimAgent {
                 }
             })
             .collect();
+        let rng = &mut world.rng;
         Self {
             key: KeyHash(rng.bytes()),
             name: Name::cut(format!("agent-{number}")),
@@ -109,8 +88,15 @@ impl SimAgent {
             welcomed: false,
             session: None,
             dials: 0,
+            identity: 0,
+            spells: Spells::default(),
             builders,
         }
+    }
+
+    /// The connection that it was welcomed on, if it is still open.
+    pub(super) fn welcomed_conn(&self) -> Option<ConnId> {
+        self.conn.filter(|_| self.welcomed)
     }
 
     fn boot_id(&self) -> BootId {
@@ -189,7 +175,9 @@ impl World {
         if !this.up || this.life != life || this.conn.is_some() {
             return;
         }
-        let conn = self.network.open(agent, self.coordinator.process);
+        let key = this.key;
+        let conn = self.network.open(agent, key, self.coordinator.process);
+        let this = &self.agents[agent];
         let up = if this.joined {
             self.hello(agent)
         } else {
@@ -259,6 +247,26 @@ impl World {
         }
     }
 
+    /// It gives its connection up and dials again; the other side sees that
+    /// later.
+    pub(super) fn redial(&mut self, agent: usize) {
+        if let Some(conn) = self.agents[agent].conn {
+            let notice = self.notice_time();
+            self.after(notice, Happening::CoordinatorNotices { conn });
+            self.agent_notices(agent, conn);
+        }
+    }
+
+    /// The machine joins anew, as its operator is told to do.
+    fn new_identity(&mut self, agent: usize) {
+        let key = KeyHash(self.rng.bytes());
+        let this = &mut self.agents[agent];
+        this.identity += 1;
+        this.key = key;
+        this.name = next_name(agent, this.identity);
+        this.joined = false;
+    }
+
     fn hang_up(&mut self, agent: usize) {
         let Some(id) = self.agents[agent].conn.take() else {
             return;
@@ -316,6 +324,8 @@ impl World {
             Down::Close(code) => {
                 if code == CloseCode::UnknownKey {
                     self.agents[agent].joined = false;
+                } else if code == CloseCode::Revoked {
+                    self.new_identity(agent);
                 }
                 self.agent_notices(agent, id);
             }
@@ -471,14 +481,14 @@ impl World {
             Effect::Spool(_) => {}
             Effect::Say(frame) => {
                 let this = &self.agents[agent];
-                if let Some(conn) = this.conn.filter(|_| this.welcomed) {
+                if let Some(conn) = this.welcomed_conn() {
                     self.send_up(conn, Up::Report(frame));
                 }
             }
             Effect::Start { attempt, spec } => self.start(agent, index, attempt, &spec),
             Effect::Stop { attempt, grace } => self.stop(agent, index, attempt, grace),
             Effect::Seal { attempt } => {
-                let pause = self.rng.millis(1, 500);
+                let pause = self.slowly(500, 8_000);
                 self.after(
                     pause,
                     Happening::SealDone {

@@ -4,8 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use farmbell_farm::event::Event;
+use farmbell_protocol::builder::SealReport;
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{AgentId, AttemptId};
+
+use super::checker::Broken;
+use super::world::World;
 
 /// Bytes that are on the coordinator's disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,5 +82,58 @@ impl Bulk {
         let stored = self.stored(attempt);
         let expected = self.expected.get(&attempt).copied();
         stored.complete && expected.is_some() && expected == stored.manifest
+    }
+}
+
+impl World {
+    /// Takes some of an attempt's bytes; says whether that was all.
+    pub(super) fn carry(
+        &mut self,
+        attempt: AttemptId,
+        log: u64,
+        sealed: Option<&SealReport>,
+    ) -> Result<bool, Broken> {
+        if self.coordinator.farm.is_none() || !self.coordinator.bulk.admits(attempt) {
+            return Ok(false);
+        }
+        let eighths = self.rng.below(9);
+        let bulk = &mut self.coordinator.bulk;
+        let before = bulk.stored(attempt);
+        bulk.log(
+            attempt,
+            before.log + (log - before.log.min(log)).div_ceil(2),
+        );
+        let Some(sealed) = sealed else {
+            return Ok(false);
+        };
+        bulk.blobs(attempt, u8::try_from(eighths).unwrap_or(8), sealed.manifest);
+        let stored = bulk.stored(attempt);
+        if stored.log < sealed.log_bytes {
+            self.submit_event(Event::Progress { attempt })?;
+            return Ok(false);
+        }
+        bulk.close_log(attempt);
+        self.submit_event(Event::LogClosed {
+            attempt,
+            bytes: stored.log,
+        })?;
+        if !stored.complete {
+            self.submit_event(Event::Progress { attempt })?;
+            return Ok(false);
+        }
+        self.tell_collected(attempt)?;
+        Ok(true)
+    }
+
+    pub(super) fn tell_collected(&mut self, attempt: AttemptId) -> Result<(), Broken> {
+        if !self.coordinator.bulk.collected(attempt) {
+            return Ok(());
+        }
+        let ran = self.checker.tally.get(&attempt);
+        let outputs = ran.and_then(|ran| ran.outputs.clone()).unwrap_or_default();
+        self.submit_event(Event::Collected {
+            attempt,
+            outputs: outputs.into(),
+        })
     }
 }

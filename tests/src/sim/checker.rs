@@ -49,8 +49,8 @@ pub(super) struct Checker {
     proofs: BTreeMap<BuilderId, Proof>,
     /// The highest number of a generation that was committed as running.
     ran: BTreeMap<(JobId, u16), u16>,
-    /// Builders' highest stored report of the newest transaction: a new spool
-    /// may have set the number back within it.
+    /// Builders' highest stored report of the newest transaction, which may
+    /// have removed the builder after that.
     reported: BTreeMap<BuilderId, Seq>,
 }
 
@@ -73,10 +73,17 @@ impl Checker {
             Change::Builder(builder) => self.builder(builder),
             Change::Ledger(entry) => ledger(store.ledger.last(), entry),
             Change::Attempt(attempt) => over(store.attempts.get(&attempt.id), attempt),
+            Change::BuilderRemoved(builder) => {
+                // What it had said was stored until now.
+                if let Some(row) = store.builders.get(builder) {
+                    let reported = self.reported.entry(*builder).or_default();
+                    *reported = row.acked.max(*reported);
+                }
+                Ok(())
+            }
             Change::Submission(_)
             | Change::Spec { .. }
             | Change::Artifacts { .. }
-            | Change::BuilderRemoved(_)
             | Change::Agent(_)
             | Change::AgentRemoved(_)
             | Change::Token(_)

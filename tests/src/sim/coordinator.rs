@@ -12,7 +12,6 @@ use farmbell_farm::event::{ConnId, Event};
 use farmbell_farm::record::Change;
 use farmbell_protocol::agent_to_coordinator::AgentFrame;
 use farmbell_protocol::bounded::Text;
-use farmbell_protocol::builder::SealReport;
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, Offer};
 use farmbell_protocol::id::{AttemptId, BuilderId, BuilderIndex, JobId};
 use farmbell_protocol::time::{Now, Time, Wall};
@@ -22,6 +21,7 @@ use super::bulk::Bulk;
 use super::checker::{Broken, Checker, broken};
 use super::network::{Down, Up};
 use super::store::SimStore;
+use super::what_if::{Session, Sessions};
 use super::world::{Happening, World, print_trace};
 
 /// Events of one transaction at most.
@@ -31,6 +31,8 @@ const BATCH: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CrashPoint {
     BeforeCommit,
+    /// The store fails, and nobody knows whether it had committed.
+    InCommit,
     AfterCommit,
     AmidEffects,
 }
@@ -52,8 +54,16 @@ pub(super) struct Coordinator {
     pub(super) store_slow_until: Time,
     pub(super) store: SimStore,
     pub(super) bulk: Bulk,
+    /// The farm's sessions, as their Welcomes said.
+    pub(super) sessions: Sessions,
     batches: u64,
     wake: Option<Time>,
+}
+
+impl Coordinator {
+    pub(super) fn is_committing(&self) -> bool {
+        self.committing.is_some()
+    }
 }
 
 impl World {
@@ -82,7 +92,7 @@ impl World {
             farm.plant(mutation);
         }
         if let Err(error) = farm.check_all() {
-            return broken("restore", error.to_string());
+            return broken(error.invariant, format!("after a restore: {}", error.what));
         }
         self.checker.submits_exist(&self.coordinator.store)?;
         self.coordinator.farm = Some(farm);
@@ -102,6 +112,7 @@ impl World {
         this.crash_at = None;
         this.wake = None;
         this.bulk.crash();
+        this.sessions.clear();
         for id in self.network.of_process(self.coordinator.process) {
             let lost = self.rng.per_mille(500);
             let notice = self.notice_time();
@@ -121,7 +132,7 @@ impl World {
         self.after(pause, Happening::CoordinatorStart);
     }
 
-    fn driver_now(&self) -> Now {
+    pub(super) fn driver_now(&self) -> Now {
         let this = &self.coordinator;
         Now {
             time: this.clock + self.now.since(this.started),
@@ -159,14 +170,14 @@ impl World {
             self.events += 1;
             effects.extend(farm.handle(now, event));
             if let Err(error) = farm.check_touched() {
-                return broken("check_touched", error.to_string());
+                return broken(error.invariant, error.what);
             }
         }
         this.batches += 1;
         if this.batches.is_multiple_of(self.plan.check_all_every)
             && let Err(error) = farm.check_all()
         {
-            return broken("check_all", error.to_string());
+            return broken(error.invariant, error.what);
         }
         if this.crash_at == Some(CrashPoint::BeforeCommit) {
             self.coordinator_crash();
@@ -218,9 +229,14 @@ impl World {
         let Some((changes, effects)) = self.coordinator.committing.take() else {
             return Ok(());
         };
+        let unknown = self.coordinator.crash_at == Some(CrashPoint::InCommit);
+        if unknown && self.rng.per_mille(500) {
+            self.coordinator_crash();
+            return Ok(());
+        }
         self.apply(changes)?;
         match self.coordinator.crash_at {
-            Some(CrashPoint::AfterCommit) => {
+            Some(CrashPoint::AfterCommit | CrashPoint::InCommit) => {
                 self.coordinator_crash();
                 return Ok(());
             }
@@ -237,6 +253,7 @@ impl World {
         for effect in effects {
             self.perform_farm(effect)?;
         }
+        self.ask_what_if()?;
         self.pump()?;
         self.plan_wake();
         Ok(())
@@ -282,13 +299,19 @@ impl World {
                 builders,
                 attempts,
             } => {
-                if self.coordinator.store.meta.as_ref().map(|meta| meta.epoch) != Some(epoch) {
+                // An accepted restore may have raised it within the batch.
+                let stored = self.coordinator.store.meta.as_ref();
+                if stored.is_none_or(|meta| meta.epoch < epoch) {
                     return broken("I5", "a Welcome with an epoch that is not stored");
                 }
                 let stored = self.coordinator.store.agents.get(&agent);
-                if stored.is_none_or(|agent| agent.session < session) {
+                if stored.is_some_and(|agent| agent.session < session) {
                     return broken("I5", "a Welcome with a session that is not stored");
                 }
+                let indexes = builders.iter().map(|one| (one.index, one.builder));
+                let indexes = indexes.collect();
+                let sessions = &mut self.coordinator.sessions;
+                sessions.insert(agent, Session { conn, indexes });
                 if let Some(conn) = self.network.get_mut(conn) {
                     conn.builders = builders.iter().map(|welcome| welcome.builder).collect();
                 }
@@ -389,7 +412,7 @@ impl World {
         if conn.lost {
             return Ok(());
         }
-        let agent = conn.agent;
+        let (agent, key) = (conn.agent, conn.key);
         if !conn.coordinator_open
             || conn.process != self.coordinator.process
             || self.coordinator.farm.is_none()
@@ -401,7 +424,6 @@ impl World {
             );
             return Ok(());
         }
-        let key = self.agents[agent].key;
         let address = Text::cut(format!("sim:{agent}"));
         let event = match up {
             Up::Join(join) => Event::Join {
@@ -443,57 +465,6 @@ impl World {
             return Ok(());
         }
         self.submit_event(Event::Closed { conn: id })
-    }
-
-    /// Takes some of an attempt's bytes; says whether that was all.
-    pub(super) fn carry(
-        &mut self,
-        attempt: AttemptId,
-        log: u64,
-        sealed: Option<&SealReport>,
-    ) -> Result<bool, Broken> {
-        if self.coordinator.farm.is_none() || !self.coordinator.bulk.admits(attempt) {
-            return Ok(false);
-        }
-        let eighths = self.rng.below(9);
-        let bulk = &mut self.coordinator.bulk;
-        let before = bulk.stored(attempt);
-        bulk.log(
-            attempt,
-            before.log + (log - before.log.min(log)).div_ceil(2),
-        );
-        let Some(sealed) = sealed else {
-            return Ok(false);
-        };
-        bulk.blobs(attempt, u8::try_from(eighths).unwrap_or(8), sealed.manifest);
-        let stored = bulk.stored(attempt);
-        if stored.log < sealed.log_bytes {
-            self.submit_event(Event::Progress { attempt })?;
-            return Ok(false);
-        }
-        bulk.close_log(attempt);
-        self.submit_event(Event::LogClosed {
-            attempt,
-            bytes: stored.log,
-        })?;
-        if !stored.complete {
-            self.submit_event(Event::Progress { attempt })?;
-            return Ok(false);
-        }
-        self.tell_collected(attempt)?;
-        Ok(true)
-    }
-
-    fn tell_collected(&mut self, attempt: AttemptId) -> Result<(), Broken> {
-        if !self.coordinator.bulk.collected(attempt) {
-            return Ok(());
-        }
-        let ran = self.checker.tally.get(&attempt);
-        let outputs = ran.and_then(|ran| ran.outputs.clone()).unwrap_or_default();
-        self.submit_event(Event::Collected {
-            attempt,
-            outputs: outputs.into(),
-        })
     }
 
     /// Asks to be woken when the farm wants to be.

@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use farmbell_protocol::agent_to_coordinator::Fitness;
+use farmbell_protocol::builder::Event;
+use farmbell_protocol::time::Time;
 
 use super::checker::Broken;
 use super::coordinator::CrashPoint;
+use super::coverage::Struck;
 use super::world::{Happening, World};
 
 macro_rules! faults {
@@ -32,40 +35,116 @@ faults! {
     CrashAfterCommit "coordinator dies before the effects" 8;
     CrashAmidEffects "coordinator dies amid effects" 8;
     CrashLoop "coordinator dies every few seconds" 2;
-    StoreFails "store full" 6;
+    CommitFails "commit fails, outcome unknown" 6;
+    StoreFull "store full" 6;
     StoreSlow "store slow" 4;
-    WallJump "wall clock jumps" 3;
+    WallJump "wall clock jumps" 4;
     AgentCrash "agent dies" 16;
     Reboot "host reboots" 8;
     LongAbsence "host away for minutes" 6;
-    SpoolLost "spool lost" 2;
-    Cut "connection cut" 20;
+    SpoolLost "spool lost" 4;
+    AgentLeaves "agent finishes and leaves" 5;
+    Cut "connection cut" 12;
+    Lost "packets lost with their connection" 10;
     Partition "silent partition" 8;
-    BlackHole "black hole" 2;
-    Unfit "host unfit" 5;
+    Late "messages late" 6;
+    Twice "messages twice" 6;
+    OldAgain "old messages after newer ones" 6;
+    ResetHangs "resets hang" 5;
+    ResetFails "resets fail" 5;
+    BlackHole "black hole" 4;
+    Unfit "host unfit" 6;
+    LaterEpoch "agent shows a later epoch" 2;
+    // Not drawn here: they are counted where they happen.
+    Poison "poison job takes its host down" 0;
+    Cancel "job cancelled" 0;
+    Supersede "job superseded" 0;
+    Suspend "job suspended" 0;
+    Resume "job resumed" 0;
+    Rescore "job given another score" 0;
+    Bulk "many jobs changed" 0;
+    Brake "brake set or lifted" 0;
+    Disable "builder disabled" 0;
+    Drain "builder drained" 0;
+    Manual "builder set to manual" 0;
+    Quarantine "builder quarantined" 0;
+    Enable "builder enabled" 0;
+    HandReset "builder reset by hand" 0;
+    RemoveBuilder "builder removed" 0;
+    RevokeAgent "agent revoked" 0;
+    RemoveAgent "agent removed" 0;
+}
+
+/// Whom trouble strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    Coordinator,
+    Agent,
+    Job,
+    /// An operator's act on everything, a builder, or an agent.
+    Operator,
 }
 
 impl Fault {
-    /// Rather than one agent.
-    pub(super) fn strikes_coordinator(self) -> bool {
+    fn aim(self) -> Aim {
         match self {
             Self::CrashBeforeCommit
             | Self::CrashAfterCommit
             | Self::CrashAmidEffects
             | Self::CrashLoop
-            | Self::StoreFails
+            | Self::CommitFails
+            | Self::StoreFull
             | Self::StoreSlow
-            | Self::WallJump => true,
+            | Self::WallJump => Aim::Coordinator,
             Self::AgentCrash
             | Self::Reboot
             | Self::LongAbsence
             | Self::SpoolLost
+            | Self::AgentLeaves
             | Self::Cut
+            | Self::Lost
             | Self::Partition
+            | Self::Late
+            | Self::Twice
+            | Self::OldAgain
+            | Self::ResetHangs
+            | Self::ResetFails
             | Self::BlackHole
-            | Self::Unfit => false,
+            | Self::Unfit
+            | Self::LaterEpoch
+            | Self::Poison => Aim::Agent,
+            Self::Cancel | Self::Supersede | Self::Suspend | Self::Resume | Self::Rescore => {
+                Aim::Job
+            }
+            Self::Bulk
+            | Self::Brake
+            | Self::Disable
+            | Self::Drain
+            | Self::Manual
+            | Self::Quarantine
+            | Self::Enable
+            | Self::HandReset
+            | Self::RemoveBuilder
+            | Self::RevokeAgent
+            | Self::RemoveAgent => Aim::Operator,
         }
     }
+
+    /// Whether the pair can be at all: what is done to one job strikes no
+    /// builder's reset.
+    pub(super) fn can_strike(self, struck: Struck) -> bool {
+        self.aim() != Aim::Job || struck != Struck::Resetting
+    }
+}
+
+/// Spells of trouble round one agent, each until it is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spells {
+    pub(super) late: Time,
+    pub(super) twice: Time,
+    pub(super) old_again: Time,
+    pub(super) resets_hang: Time,
+    pub(super) resets_fail: Time,
 }
 
 impl World {
@@ -87,37 +166,60 @@ impl World {
             }
             point -= fault.weight();
         }
-        if chosen.strikes_coordinator()
-            && !self.rng.per_mille(self.plan.coordinator_faults_per_mille)
-        {
+        let of_coordinator = chosen.aim() == Aim::Coordinator;
+        if of_coordinator && !self.rng.per_mille(self.plan.coordinator_faults_per_mille) {
             return Ok(());
         }
-        let agent = self.rng.index(self.agents.len());
+        let agent = self.any_agent();
         self.trace(|| format!("fault: {} (agent {agent})", chosen.name()));
-        self.cover(chosen, agent);
-        self.inflict(chosen, agent)
+        if of_coordinator {
+            self.strike_all(chosen);
+            self.strike_coordinator(chosen);
+        } else {
+            self.strike_agent(chosen, agent);
+            self.inflict(chosen, agent);
+        }
+        Ok(())
     }
 
-    fn inflict(&mut self, fault: Fault, agent: usize) -> Result<(), Broken> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are never drawn for it"
+    )]
+    fn strike_coordinator(&mut self, fault: Fault) {
+        let until = self.now + self.rng.millis(500, 60_000);
+        let this = &mut self.coordinator;
         match fault {
-            Fault::CrashBeforeCommit => self.coordinator.crash_at = Some(CrashPoint::BeforeCommit),
-            Fault::CrashAfterCommit => self.coordinator.crash_at = Some(CrashPoint::AfterCommit),
-            Fault::CrashAmidEffects => self.coordinator.crash_at = Some(CrashPoint::AmidEffects),
+            Fault::CrashBeforeCommit => this.crash_at = Some(CrashPoint::BeforeCommit),
+            Fault::CrashAfterCommit => this.crash_at = Some(CrashPoint::AfterCommit),
+            Fault::CrashAmidEffects => this.crash_at = Some(CrashPoint::AmidEffects),
+            Fault::CommitFails => this.crash_at = Some(CrashPoint::InCommit),
+            Fault::StoreFull => this.store_fails_until = until,
+            Fault::StoreSlow => this.store_slow_until = until,
+            Fault::WallJump => this.wall_offset = self.rng.below(1 << 42),
             Fault::CrashLoop => {
                 for round in 1..=20 {
                     let at = Duration::from_millis(round * 2_700);
                     self.after(at, Happening::CoordinatorCrash);
                 }
             }
-            Fault::StoreFails => {
-                let until = self.now + self.rng.millis(500, 60_000);
-                self.coordinator.store_fails_until = until;
-            }
-            Fault::StoreSlow => {
-                let until = self.now + self.rng.millis(500, 60_000);
-                self.coordinator.store_slow_until = until;
-            }
-            Fault::WallJump => self.coordinator.wall_offset = self.rng.below(1 << 42),
+            other => unreachable!("{} is not the coordinator's", other.name()),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are never drawn for it"
+    )]
+    fn inflict(&mut self, fault: Fault, agent: usize) {
+        let until = self.now + self.rng.millis(5_000, 60_000);
+        let spells = &mut self.agents[agent].spells;
+        match fault {
+            Fault::Late => spells.late = until,
+            Fault::Twice => spells.twice = until,
+            Fault::OldAgain => spells.old_again = until,
+            Fault::ResetHangs => spells.resets_hang = until,
+            Fault::ResetFails => spells.resets_fail = until,
             Fault::AgentCrash => {
                 self.agent_crash(agent);
                 self.start_after(agent, 50, 5_000);
@@ -134,8 +236,20 @@ impl World {
                 self.lose_spool(agent);
                 self.start_after(agent, 5_000, 40_000);
             }
-            Fault::Cut => self.cut(agent, 0, 2_000),
-            Fault::Partition => self.cut(agent, 30_000, 200_000),
+            Fault::AgentLeaves => {
+                for index in 0..self.agents[agent].builders.len() {
+                    self.tell(agent, index, Event::Drain);
+                }
+                let life = self.agents[agent].life;
+                let pause = self.rng.millis(1_000, 30_000);
+                self.after(pause, Happening::AgentLeaves { agent, life });
+            }
+            Fault::Cut => self.cut(agent, false, 0, 2_000),
+            Fault::Lost => self.cut(agent, true, 0, 2_000),
+            Fault::Partition => {
+                let lost = self.rng.per_mille(500);
+                self.cut(agent, lost, 30_000, 200_000);
+            }
             Fault::BlackHole => {
                 let index = self.rng.index(self.agents[agent].builders.len());
                 self.agents[agent].builders[index].black_hole = true;
@@ -148,11 +262,29 @@ impl World {
                     Fitness::Fit,
                 ];
                 let fitness = kinds[self.rng.index(kinds.len())];
-                let index = self.rng.index(self.agents[agent].builders.len());
-                self.condition(agent, index, fitness);
+                for index in 0..self.agents[agent].builders.len() {
+                    if self.rng.per_mille(500) {
+                        self.condition(agent, index, fitness);
+                    }
+                }
             }
+            Fault::LaterEpoch => {
+                self.redial(agent);
+                let epoch = &mut self.agents[agent].epoch;
+                epoch.counter += 1;
+                epoch.random = self.rng.next();
+            }
+            other => unreachable!("{} is not one agent's", other.name()),
         }
-        Ok(())
+    }
+
+    /// It has waited for what ran, or not long enough; a service manager
+    /// starts it again.
+    pub(super) fn agent_leaves(&mut self, agent: usize, life: u64) {
+        if self.agents[agent].life == life {
+            self.agent_crash(agent);
+            self.start_after(agent, 50, 5_000);
+        }
     }
 
     fn start_after(&mut self, agent: usize, from: u64, to: u64) {
@@ -160,12 +292,12 @@ impl World {
         self.after(pause, Happening::AgentStart { agent });
     }
 
-    /// Nothing passes any more; each side notices when it does.
-    fn cut(&mut self, agent: usize, from: u64, to: u64) {
+    /// Nothing passes any more; each side notices when it does. What is under
+    /// way arrives late, after the next Hello, or is lost.
+    fn cut(&mut self, agent: usize, lost: bool, from: u64, to: u64) {
         let Some(id) = self.agents[agent].conn else {
             return;
         };
-        let lost = self.rng.per_mille(500);
         let (here, there) = (self.rng.millis(from, to), self.notice_time());
         if let Some(conn) = self.network.get_mut(id) {
             conn.cut = true;

@@ -9,7 +9,7 @@ use farmbell_protocol::agent_to_coordinator::{
     AgentFrame, Hello, HelloAttempt, HelloBuilder, Join,
 };
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, WelcomeAttempt, WelcomeBuilder};
-use farmbell_protocol::id::{BuilderId, Epoch, SessionId};
+use farmbell_protocol::id::{BuilderId, Epoch, KeyHash, SessionId};
 use farmbell_protocol::time::Time;
 use farmbell_protocol::version::CloseCode;
 
@@ -37,6 +37,8 @@ pub(super) enum Down {
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) agent: usize,
+    /// Who dialled, as the handshake proved.
+    pub(super) key: KeyHash,
     /// The coordinator process it leads to.
     pub(super) process: u64,
     pub(super) agent_open: bool,
@@ -58,11 +60,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn open(&mut self, agent: usize, process: u64) -> ConnId {
+    pub(super) fn open(&mut self, agent: usize, key: KeyHash, process: u64) -> ConnId {
         self.newest += 1;
         let id = ConnId(self.newest);
         let conn = Conn {
             agent,
+            key,
             process,
             agent_open: true,
             coordinator_open: true,

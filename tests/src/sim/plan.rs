@@ -1,9 +1,13 @@
 //! What a world is made of: its size, how long trouble lasts, how much of each
 //! kind there is. A plan and a seed are a whole world.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use farmbell_farm::{Mutation, Settings};
+use farmbell_farm::{Mutation, Settings, Share};
+use farmbell_protocol::bounded::Name;
+
+use super::script::OWNERS;
 
 /// One world, apart from its seed.
 #[derive(Clone, Debug)]
@@ -30,21 +34,45 @@ pub struct Plan {
     pub settings: Settings,
     /// Everything is checked every so many batches.
     pub check_all_every: u64,
+    /// Every so many commits a waiting job is asked why it waits, and whether
+    /// that is true.
+    pub what_if_every: u64,
+    /// Worlds that make one run of this plan.
+    pub worlds: u64,
+    /// In such a run every kind of trouble strikes every state at least so
+    /// often, and every reason is put to the test at least so often.
+    pub struck_min: u64,
+    pub reasons_min: u64,
     /// The protection that is taken away, if any.
     pub mutation: Option<Mutation>,
 }
 
 /// Deadlines shorter than an operator would set them, so that a world of an
 /// hour sees all of them pass.
-fn settings() -> Settings {
+fn settings(running_max: u32) -> Settings {
     Settings {
         lost_after: Duration::from_secs(60),
         cancel_after: Duration::from_secs(45),
         reset_after: Duration::from_secs(90),
         upload_after: Duration::from_secs(120),
         accept_after: Duration::from_secs(30),
+        shares: shares(running_max),
         ..Settings::default()
     }
+}
+
+/// One owner gets more than the others, one may not have much at once.
+fn shares(running_max: u32) -> BTreeMap<Name, Share> {
+    let limited = Share {
+        weight: 1,
+        running_max: Some(running_max),
+    };
+    let favoured = Share {
+        weight: 3,
+        running_max: None,
+    };
+    let [_, second, third] = OWNERS.map(Name::cut);
+    BTreeMap::from([(second, favoured), (third, limited)])
 }
 
 impl Plan {
@@ -63,8 +91,12 @@ impl Plan {
             coordinator_faults_per_mille: 1000,
             act_every: Duration::from_secs(9),
             run_max: Duration::from_secs(90),
-            settings: settings(),
+            settings: settings(2),
             check_all_every: 16,
+            what_if_every: 61,
+            worlds: 1_000,
+            struck_min: 3,
+            reasons_min: 10,
             mutation: None,
         }
     }
@@ -80,6 +112,10 @@ impl Plan {
             jobs: 60,
             act_every: Duration::from_secs(3),
             fault_every: Duration::from_secs(30),
+            worlds: 200,
+            // Its one agent has everything and is hardly ever away.
+            struck_min: 0,
+            reasons_min: 0,
             ..Self::small()
         }
     }
@@ -98,8 +134,13 @@ impl Plan {
             coordinator_faults_per_mille: 500,
             act_every: Duration::from_secs(3),
             run_max: Duration::from_secs(180),
-            settings: settings(),
+            settings: settings(100),
             check_all_every: 5_000,
+            what_if_every: 5_009,
+            worlds: 10,
+            // Short states are struck often enough in small worlds only.
+            struck_min: 0,
+            reasons_min: 0,
             mutation: None,
         }
     }
@@ -118,7 +159,12 @@ impl Plan {
             coordinator_faults_per_mille: 40,
             act_every: Duration::from_secs(1),
             run_max: Duration::from_secs(240),
+            settings: settings(2_000),
             check_all_every: 100_000,
+            what_if_every: 20_011,
+            worlds: 1,
+            struck_min: 1,
+            reasons_min: 0,
             ..Self::large()
         }
     }

@@ -13,6 +13,7 @@ use farmbell_protocol::outcome::{ExitStatus, FailureKind, Outcome, Usage};
 use farmbell_protocol::spec::{JobSpec, Manifest};
 
 use super::checker::{Broken, Execution, broken};
+use super::faults::Fault;
 use super::host::{Process, State};
 use super::script::{self, Manner, Script, list};
 use super::world::{Happening, World};
@@ -30,7 +31,7 @@ impl World {
             log_bytes: 0,
         };
         place.processes.insert(attempt, process);
-        let pause = self.rng.millis(1, 200);
+        let pause = self.slowly(200, 5_000);
         self.after(
             pause,
             Happening::Exec {
@@ -40,6 +41,12 @@ impl World {
                 attempt,
             },
         );
+    }
+
+    /// Mostly quick, at times not.
+    pub(super) fn slowly(&mut self, usually: u64, at_times: u64) -> Duration {
+        let slow = self.rng.per_mille(200);
+        self.rng.millis(1, if slow { at_times } else { usually })
     }
 
     pub(super) fn exec(
@@ -120,6 +127,7 @@ impl World {
         }
         let script = process.script;
         if script.manner == Manner::Poison {
+            self.strike_agent(Fault::Poison, agent);
             self.reboot(agent);
             let pause = self.rng.millis(5_000, 30_000);
             return self.after(pause, Happening::AgentStart { agent });
@@ -269,13 +277,14 @@ impl World {
         place.clean = false;
         place.resetting = Some(nonce);
         let (fails, hangs) = (self.rng.per_mille(60), self.rng.per_mille(20));
-        let hangs = hangs && trouble;
+        let spells = self.agents[agent].spells;
+        let hangs = hangs && trouble || self.now < spells.resets_hang;
         let pause = if hangs {
             Duration::from_millis(RESET_TIMEOUT_MS)
         } else {
             self.rng.millis(5, 5_000)
         };
-        let works = !(hangs || fails && trouble);
+        let works = !(hangs || fails && trouble || self.now < spells.resets_fail);
         self.after(
             pause,
             Happening::ResetDone {

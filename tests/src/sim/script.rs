@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use farmbell_farm::event::PackageKey;
 use farmbell_protocol::bounded::{List, Name, Text};
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::AttemptId;
 use farmbell_protocol::outcome::{FailureKind, Outcome};
 use farmbell_protocol::spec::{
-    ArchScope, FileName, JobSpec, Limits, Network, Output, Parameter, Rung,
+    ANY_ARCHITECTURE, ArchScope, FileName, JobSpec, Limits, Network, Output, Parameter, Rung,
 };
 
 use super::plan::Plan;
@@ -41,7 +42,7 @@ const MANNERS: [(Manner, &str, u64); 10] = [
     (Manner::GiveBack, "give-back", 40),
     (Manner::BuilderProblem, "builder-problem", 40),
     (Manner::Unstartable, "unstartable", 20),
-    (Manner::Poison, "poison", 10),
+    (Manner::Poison, "poison", 20),
     (Manner::Hostile, "hostile", 20),
     (Manner::LoseOutputs, "lose-outputs", 20),
     (Manner::Unkillable, "unkillable", 30),
@@ -106,37 +107,49 @@ impl Script {
             },
             Manner::DependencyWait => Outcome::Failed {
                 kind: FailureKind::DependencyWait,
-                why: Text::cut("baz (>= 1.0.1)"),
+                why: Text::cut(WANTED),
             },
             Manner::GiveBack => Outcome::GivenBack { why },
             Manner::BuilderProblem => Outcome::BuilderProblem { why },
         }
     }
 
-    /// The spec that carries this script.
+    /// The spec that carries this script. Agent 0 can run whatever it asks for.
     pub(super) fn spec(self, rng: &mut Rng, number: usize) -> JobSpec {
         let name = MANNERS.iter().find(|(manner, _, _)| *manner == self.manner);
         let parameter = |key: &str, value: String| Parameter {
             key: Name::cut(key),
             value: Text::cut(value),
         };
-        let tags = if rng.per_mille(150) {
-            vec!["gpu"]
-        } else {
-            Vec::new()
+        let mut tags = Vec::new();
+        if rng.per_mille(150) {
+            tags.push("gpu");
+        }
+        if rng.per_mille(50) {
+            tags.push(RESTRICTED);
+        }
+        let mut often = |chance: u64, rare: u64| if rng.per_mille(chance) { rare } else { 0 };
+        let limits = Limits {
+            memory_bytes: often(100, MUCH),
+            disk_bytes: often(100, MUCH),
+            ..Limits::default()
         };
         JobSpec {
             name: Text::cut(format!("package-{number}")),
             version: Text::cut("1.0"),
-            recipe: Name::cut("command"),
+            recipe: Name::cut(RECIPES[usize::from(rng.per_mille(100))]),
             parameters: list(vec![
                 parameter("manner", name.map_or("", |(_, name, _)| *name).to_owned()),
                 parameter("run", self.run.as_millis().to_string()),
                 parameter("outputs", self.outputs.to_string()),
                 parameter("log", self.log_bytes.to_string()),
             ]),
-            architecture: Name::cut(ARCHITECTURES[rng.index(ARCHITECTURES.len())]),
-            suite: Name::cut("bookworm"),
+            architecture: Name::cut(if rng.per_mille(50) {
+                ANY_ARCHITECTURE
+            } else {
+                ARCHITECTURES[rng.index(ARCHITECTURES.len())]
+            }),
+            suite: Name::cut(SUITE),
             archives: List::default(),
             arch_scope: ArchScope::All,
             build_profiles: List::default(),
@@ -145,21 +158,53 @@ impl Script {
             environment: List::default(),
             secrets: List::default(),
             network: Network::None,
-            limits: Limits::default(),
+            limits,
             tags: list(tags.into_iter().map(Name::cut).collect()),
-            rung: Rung::Process,
+            rung: if rng.per_mille(100) {
+                Rung::Sandbox
+            } else {
+                Rung::Process
+            },
             virtualized: rng.per_mille(200),
             owner: Name::cut(OWNERS[rng.index(OWNERS.len())]),
-            private: false,
+            private: rng.per_mille(50),
             priority: i32::try_from(rng.below(100)).unwrap_or(0),
-            retries: 0,
+            retries: if rng.per_mille(100) {
+                u8::try_from(rng.below(6)).unwrap_or(0)
+            } else {
+                0
+            },
             notify: List::default(),
         }
     }
 }
 
 pub(super) const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
-const OWNERS: [&str; 3] = ["ada", "grace", "kim"];
+pub(super) const RECIPES: [&str; 2] = ["command", "kiwi"];
+const SUITE: &str = "bookworm";
+/// What a job that waits for a dependency says is missing, and what would do.
+const WANTED: &str = "baz (>= 1.0.1)";
+pub(super) const WANTED_VERSION: &str = "1.0.2-1";
+/// The tag that some builders keep to the jobs that ask for it.
+pub(super) const RESTRICTED: &str = "secure";
+/// More memory and disk than most hosts have.
+pub(super) const MUCH: u64 = 4 << 30;
+pub(super) const OWNERS: [&str; 3] = ["ada", "grace", "kim"];
+
+/// The package that such a job of this architecture waits for.
+pub(super) fn wanted_package(architecture: &Name) -> PackageKey {
+    let architecture = if architecture.as_str() == ANY_ARCHITECTURE {
+        Name::cut(ARCHITECTURES[0])
+    } else {
+        architecture.clone()
+    };
+    PackageKey {
+        name: Text::cut("baz"),
+        architecture,
+        suite: Name::cut(SUITE),
+        owner: None,
+    }
+}
 
 /// What an attempt's outputs are: a function of its fence, so that another
 /// attempt's can never pass for them.

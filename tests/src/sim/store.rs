@@ -17,13 +17,18 @@ pub struct SimStore {
     pub(super) submissions: BTreeMap<SubmissionId, SubmissionRecord>,
     pub(super) jobs: BTreeMap<JobId, JobRecord>,
     pub(super) unfinished: BTreeSet<JobId>,
+    /// Those that an agent has, by agent.
+    live: BTreeMap<AgentId, BTreeSet<JobId>>,
+    /// Unfinished ones with a silent attempt that may come back.
+    pub(super) lost: BTreeSet<JobId>,
     pub(super) specs: BTreeMap<JobId, Arc<JobSpec>>,
     pub(super) attempts: BTreeMap<AttemptId, AttemptRecord>,
     pub(super) artifacts: BTreeMap<AttemptId, Arc<[Output]>>,
     pub(super) builders: BTreeMap<BuilderId, BuilderRecord>,
     pub(super) agents: BTreeMap<AgentId, AgentRecord>,
     tokens: BTreeMap<u64, TokenRecord>,
-    dependents: BTreeSet<JobId>,
+    /// Finished ones that wait for their dependencies.
+    pub(super) dependents: BTreeSet<JobId>,
     packages: BTreeMap<PackageKey, PackageRecord>,
     pub(super) ledger: Vec<LedgerEntry>,
 }
@@ -37,6 +42,7 @@ impl SimStore {
                 self.submissions.insert(submission.id, submission);
             }
             Change::Job(job) => {
+                self.index_live(&job);
                 match job.state {
                     JobState::Waiting { .. } | JobState::Live(_) => {
                         self.unfinished.insert(job.id);
@@ -95,6 +101,41 @@ impl SimStore {
             }
             Change::LedgerRetired { up_to } => self.ledger.retain(|entry| entry.seq > up_to),
         }
+    }
+
+    fn index_live(&mut self, job: &JobRecord) {
+        if job.lost.is_empty() || matches!(job.state, JobState::Done(_)) {
+            self.lost.remove(&job.id);
+        } else {
+            self.lost.insert(job.id);
+        }
+        let agent_of = |job: &JobRecord| match &job.state {
+            JobState::Live(live) => Some(live.agent),
+            JobState::Waiting { .. } | JobState::Done(_) => None,
+        };
+        let before = self.jobs.get(&job.id).and_then(agent_of);
+        let now = agent_of(job);
+        if before == now {
+            return;
+        }
+        if let Some(jobs) = before.and_then(|agent| self.live.get_mut(&agent)) {
+            jobs.remove(&job.id);
+        }
+        if let Some(agent) = now {
+            self.live.entry(agent).or_default().insert(job.id);
+        }
+    }
+
+    /// The jobs whose live attempt is this agent's.
+    pub(super) fn live_of(&self, agent: AgentId) -> Vec<JobId> {
+        let live = self.live.get(&agent);
+        live.into_iter().flatten().copied().collect()
+    }
+
+    /// How many builders the coordinator knows of this agent.
+    pub(super) fn builders_of(&self, agent: AgentId) -> usize {
+        let builders = self.builders.values();
+        builders.filter(|builder| builder.agent == agent).count()
     }
 
     /// What a starting coordinator reads.

@@ -12,16 +12,18 @@ use farmbell_protocol::id::{AttemptId, CleanNonce};
 use farmbell_protocol::time::Time;
 
 use super::agent::SimAgent;
-use super::checker::{Broken, Checker, broken};
+use super::checker::{Broken, Checker};
 use super::clients::{Clients, Wish};
 use super::coordinator::Coordinator;
 use super::coverage::Coverage;
+use super::faults::Spells;
 use super::network::{Down, Network, Up};
 use super::plan::Plan;
+use super::reasons::Reasons;
 use super::rng::Rng;
 
 /// How long everything may take to end once the trouble is over.
-const END_WITHIN: Duration = Duration::from_secs(6 * 3600);
+pub(super) const END_WITHIN: Duration = Duration::from_secs(6 * 3600);
 /// How often the operator goes round after the trouble.
 const PUT_RIGHT_EVERY: Duration = Duration::from_secs(60);
 
@@ -54,6 +56,10 @@ pub(super) enum Happening {
     },
     AgentStart {
         agent: usize,
+    },
+    AgentLeaves {
+        agent: usize,
+        life: u64,
     },
     Dial {
         agent: usize,
@@ -183,10 +189,13 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) checker: Checker,
     pub(super) coverage: Coverage,
+    pub(super) reasons: Reasons,
+    /// Counts the commits, to ask every so many of them what if.
+    pub(super) commits: u64,
     pub(super) hash: Hash,
     pub(super) tracing: bool,
     pub(super) events: u64,
-    steps: u64,
+    pub(super) steps: u64,
 }
 
 impl World {
@@ -202,6 +211,8 @@ impl World {
             clients: Clients::default(),
             checker: Checker::default(),
             coverage: Coverage::default(),
+            reasons: Reasons::default(),
+            commits: 0,
             hash: Hash::default(),
             tracing,
             events: 0,
@@ -238,7 +249,7 @@ impl World {
             if self.steps.is_multiple_of(4096) {
                 self.network.sweep();
             }
-            if !self.trouble() && self.ended() {
+            if !self.trouble() && self.ended() && self.not_ready().is_none() {
                 return self.checker.submits_exist(&self.coordinator.store);
             }
         }
@@ -281,21 +292,58 @@ impl World {
     }
 
     pub(super) fn send_up(&mut self, conn: ConnId, up: Up) {
-        let at = self.now + self.delay();
-        if let Some(at) = self.network.up(conn, at) {
-            self.at(at, Happening::Up { conn, up });
+        let spells = self.spells(conn);
+        let at = self.now + self.delay(spells);
+        let Some(at) = self.network.up(conn, at) else {
+            return;
+        };
+        if let Up::Report(frame) = &up
+            && SimAgent::may_repeat(frame)
+        {
+            for again in self.copies(spells) {
+                let up = Up::Report(frame.clone());
+                self.at(at + again, Happening::Up { conn, up });
+            }
         }
+        self.at(at, Happening::Up { conn, up });
     }
 
     pub(super) fn send_down(&mut self, conn: ConnId, down: Down) {
-        let at = self.now + self.delay();
-        if let Some(at) = self.network.down(conn, at) {
+        let spells = self.spells(conn);
+        let at = self.now + self.delay(spells);
+        let Some(at) = self.network.down(conn, at) else {
+            return;
+        };
+        // Orders have no numbers: the transport keeps them in their order, and
+        // a copy comes at once or never.
+        if let Down::Order(order) = &down
+            && self.now < spells.twice
+        {
+            let down = Down::Order(order.clone());
             self.at(at, Happening::Down { conn, down });
         }
+        self.at(at, Happening::Down { conn, down });
     }
 
-    fn delay(&mut self) -> Duration {
-        if self.trouble() && self.rng.per_mille(30) {
+    fn spells(&self, conn: ConnId) -> Spells {
+        let conn = self.network.get(conn);
+        conn.map_or_else(Spells::default, |conn| self.agents[conn.agent].spells)
+    }
+
+    /// When a message comes again, beside its first coming.
+    fn copies(&mut self, spells: Spells) -> Vec<Duration> {
+        let mut copies = Vec::new();
+        if self.now < spells.twice {
+            copies.push(Duration::ZERO);
+        }
+        if self.now < spells.old_again && self.rng.per_mille(300) {
+            copies.push(self.rng.millis(100, 20_000));
+        }
+        copies
+    }
+
+    fn delay(&mut self, spells: Spells) -> Duration {
+        if self.now < spells.late || self.trouble() && self.rng.per_mille(30) {
             self.rng.millis(100, 5_000)
         } else {
             self.rng.millis(0, 20)
@@ -313,6 +361,7 @@ impl World {
             Happening::Commit { process } => return self.commit(process),
             Happening::FarmWake { process } => return self.farm_wake(process),
             Happening::AgentStart { agent } => self.agent_start(agent),
+            Happening::AgentLeaves { agent, life } => self.agent_leaves(agent, life),
             Happening::Dial { agent, life } => self.dial(agent, life),
             host @ (Happening::Durable { .. }
             | Happening::Exec { .. }
@@ -402,6 +451,7 @@ impl World {
             | Happening::Commit { .. }
             | Happening::FarmWake { .. }
             | Happening::AgentStart { .. }
+            | Happening::AgentLeaves { .. }
             | Happening::Dial { .. }
             | Happening::Ask(_)
             | Happening::Request(_)
@@ -410,44 +460,6 @@ impl World {
             | Happening::PutRight => unreachable!("`happen` routes"),
         }
         Ok(())
-    }
-
-    /// Every job has its verdict, and no spool holds anything any more.
-    fn ended(&self) -> bool {
-        self.clients.submits_left == 0
-            && self.coordinator.store.unfinished.is_empty()
-            && self.agents.iter().all(|agent| {
-                agent.up
-                    && agent
-                        .builders
-                        .iter()
-                        .all(|builder| builder.place.processes.is_empty())
-            })
-    }
-
-    fn unfinished(&self) -> Result<(), Broken> {
-        let store = &self.coordinator.store;
-        let job = store.unfinished.iter().next();
-        if let Some(job) = job.and_then(|job| store.jobs.get(job)) {
-            let what = format!(
-                "{} of {} jobs have not ended {} h after the trouble; the first: {job:?}",
-                store.unfinished.len(),
-                store.jobs.len(),
-                END_WITHIN.as_secs() / 3600
-            );
-            return broken("I9", what);
-        }
-        for agent in &self.agents {
-            for builder in &agent.builders {
-                if let Some(attempt) = builder.place.processes.keys().next() {
-                    let record = store.attempts.get(attempt);
-                    let what = format!("{attempt} was never released: {record:?}");
-                    return broken("I9", what);
-                }
-            }
-        }
-        let left = self.clients.submits_left;
-        broken("I9", format!("{left} submits were never answered"))
     }
 }
 
