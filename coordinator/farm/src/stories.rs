@@ -3,6 +3,7 @@
 //! hosts that say what agents say.
 
 mod blame;
+mod books;
 mod cancels;
 mod dependencies;
 mod life;
@@ -161,6 +162,29 @@ impl World {
             }
         }
         self.farm.check_all().unwrap();
+        self.check_stored();
+    }
+
+    /// Whatever the farm knows is in the store, or a crash would forget it.
+    /// Not after a restart, which gives deadlines grace; and stories of many
+    /// jobs would spend their time here.
+    fn check_stored(&self) {
+        if self.starts > 1 || self.farm.jobs.len() > 100 {
+            return;
+        }
+        for (id, job) in &self.farm.jobs {
+            let record = job.record(*id, &self.farm.queue, job.stored_state());
+            assert_eq!(self.store.jobs.get(id), Some(&record));
+        }
+        for (id, builder) in &self.farm.builders {
+            assert_eq!(self.store.builders.get(&id.0), Some(&builder.record));
+        }
+        for (id, agent) in &self.farm.agents {
+            assert_eq!(self.store.agents.get(&id.0), Some(&agent.record));
+        }
+        assert_eq!(self.store.builders.len(), self.farm.builders.len());
+        assert_eq!(self.store.agents.len(), self.farm.agents.len());
+        assert_eq!(self.store.tokens, self.farm.tokens);
     }
 
     pub(crate) fn handle(&mut self, event: Event) {

@@ -227,3 +227,30 @@ impl Classes {
         self.profile_holes.push(profile.index());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::placement::needs_of;
+    use crate::stories::spec;
+
+    #[test]
+    fn a_class_is_wanting_while_a_job_waits_and_forgotten_with_its_last_job() {
+        let mut classes = Classes::default();
+        let needs = needs_of(&spec("hello"));
+        let class = classes.intern(&needs, Vec::new());
+        assert_eq!(classes.intern(&needs, Vec::new()), class, "known");
+        classes.waits(class);
+        classes.waits(class);
+        classes.leaves(class);
+        assert!(classes.is_wanting(class), "one more waits");
+        classes.leaves(class);
+        assert!(!classes.is_wanting(class));
+        classes.release(class);
+        assert_eq!(classes.get(class).needs, needs, "one job names it still");
+        classes.release(class);
+        let other = classes.intern(&needs, vec![BuilderId(1)]);
+        assert_eq!(other, class, "its place is free again");
+        assert_eq!(classes.get(other).avoids, [BuilderId(1)]);
+    }
+}

@@ -3,6 +3,7 @@
 use super::*;
 use crate::blame::{Judgement, judge};
 use crate::record::{Cleanliness, OperatorMode};
+use farmbell_protocol::agent_to_coordinator::{Fitness, Refusal};
 
 /// Runs the job offered to this host for so long, to its verdict or return.
 pub(super) fn take(
@@ -220,7 +221,7 @@ fn a_builder_that_says_occupied_to_an_offer_is_taken_out_and_the_job_goes_on() {
         AgentFrame::Refused(farmbell_protocol::agent_to_coordinator::Refused {
             attempt,
             seq,
-            refusal: farmbell_protocol::agent_to_coordinator::Refusal::Occupied,
+            refusal: Refusal::Occupied,
             why: Reason::cut("somebody is here"),
         }),
     );
@@ -250,4 +251,57 @@ fn an_explanation_says_when_a_builder_may_come_free() {
     };
     let summary = explanation.unwrap().summary;
     assert_eq!(summary, "1 builder matches; 1 busy (first free in ~4 min)");
+}
+
+#[test]
+fn a_builders_next_word_ends_its_refusals_and_not_its_failures() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&first);
+    operators::refuse(&mut world, &mut first, attempt, Refusal::Input);
+    let attempt = world.offered(&second);
+    operators::refuse(&mut world, &mut second, attempt, Refusal::Input);
+    world.clean(&mut second);
+    assert!(world.waits(job), "both have refused it");
+    reasons::fitness(&mut world, &mut second, Fitness::Fit);
+    let attempt = world.offered(&second);
+    assert_eq!(attempt.number, 3, "the other's refusal stands");
+    take(&mut world, &mut second, attempt, 1, builder_problem());
+    reasons::fitness(&mut world, &mut second, Fitness::Fit);
+    assert!(world.offers().is_empty(), "it has failed the job");
+}
+
+#[test]
+fn a_builder_that_failed_a_job_is_passed_over_for_ten_minutes() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&first);
+    world.submit(spec("other"));
+    let other = world.offered(&second);
+    world.accept(&mut second, other);
+    world.start(&mut second, other);
+    take(&mut world, &mut first, attempt, 1, builder_problem());
+    world.pass(Duration::from_secs(9 * 60));
+    assert!(world.waits(job), "nobody else is free");
+    world.pass(Duration::from_secs(61));
+    assert!(!world.waits(job), "it is asked again");
+}
+
+#[test]
+fn a_builder_that_is_occupied_by_its_own_attempt_breaks_nothing() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    host.builders[0].occupied_by = Some(attempt);
+    world.hello(&mut host);
+    assert_eq!(world.record(&host).mode, OperatorMode::Enabled);
+    assert!(!world.store.kinds().contains(&LedgerKind::IsolationBreach));
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Succeeded));
 }

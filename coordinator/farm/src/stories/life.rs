@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::record::{Cleanliness, Occupation};
+use farmbell_protocol::agent_to_coordinator::Refusal;
 
 #[test]
 fn a_job_runs_from_submit_to_verdict() {
@@ -104,16 +105,25 @@ fn a_retry_is_a_new_generation_and_keeps_the_history() {
     let mut host = world.ready(1);
     let job = world.submit(spec("hello"));
     let attempt = world.offered(&host);
+    operators::refuse(&mut world, &mut host, attempt, Refusal::Backlog);
+    world.clean(&mut host);
+    world.pass(Duration::from_secs(61));
+    let attempt = match &world.store.jobs[&job].state {
+        JobState::Live(live) if live.id.number == 2 => live.id,
+        other => panic!("{other:?}"),
+    };
     world.run(&mut host, attempt, failed());
     world.clean(&mut host);
     world.deliver(attempt);
     let stored = world.store.jobs[&job].clone();
+    assert_eq!(stored.refunded, 1);
     let retry = || Command::Retry {
         job: Box::new(stored.clone()),
     };
     world.ask(retry()).unwrap();
     let again = world.offered(&host);
     assert_eq!((again.generation, again.number), (2, 1));
+    assert_eq!(world.store.jobs[&job].refunded, 0, "it counts from nothing");
     assert!(world.store.attempts.contains_key(&attempt));
     assert!(world.ask(retry()).is_err(), "it is not finished now");
     world.run(&mut host, again, Outcome::Succeeded);

@@ -18,7 +18,7 @@ pub(crate) fn set(world: &mut World, host: &Host, mode: OperatorMode) {
     act(world, host, BuilderAct::Set(mode)).unwrap();
 }
 
-fn refuse(world: &mut World, host: &mut Host, attempt: AttemptId, refusal: Refusal) {
+pub(super) fn refuse(world: &mut World, host: &mut Host, attempt: AttemptId, refusal: Refusal) {
     let seq = World::next_seq(host, attempt);
     world.report(
         host,

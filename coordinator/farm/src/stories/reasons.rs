@@ -11,7 +11,7 @@ use farmbell_protocol::agent_to_coordinator::{Condition, Fitness};
 type Cure = fn(&mut HelloBuilder);
 
 /// What is said of the only builder.
-fn why(world: &mut World, job: JobId) -> Vec<Why> {
+pub(super) fn why(world: &mut World, job: JobId) -> Vec<Why> {
     match world.ask(Command::Explain { job }) {
         Ok(Reply::Explained { explanation, .. }) => {
             let builders = explanation.expect("it waits").builders;
@@ -22,7 +22,7 @@ fn why(world: &mut World, job: JobId) -> Vec<Why> {
     }
 }
 
-fn fitness(world: &mut World, host: &mut Host, fitness: Fitness) {
+pub(super) fn fitness(world: &mut World, host: &mut Host, fitness: Fitness) {
     let seq = host.builders[0].last_seq.next();
     host.builders[0].last_seq = seq;
     world.report(

@@ -195,3 +195,26 @@ fn the_clock_is_checkpointed_while_a_deadline_is_armed() {
         "until the next look for old history: {idle:?}"
     );
 }
+
+#[test]
+fn a_job_that_is_behind_what_its_agent_holds_is_a_backup_too() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let first = world.running(&mut host, "hello");
+    let mut backup = world.store.snapshot();
+    host.held.clear();
+    host.hello.boot = BootId([77; 16]);
+    host.hello.incarnation += 1;
+    world.hello(&mut host);
+    world.clean(&mut host);
+    let second = world.offered(&host);
+    world.accept(&mut host, second);
+    // Sessions tell nothing: only the job itself is behind.
+    backup.0.agents = world.store.snapshot().0.agents;
+    world.store.jobs.clear();
+    world.restart_from(backup);
+    assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+    // What it was seen to hold is not given out again, and cost no attempt.
+    let job = &world.store.jobs[&first.job];
+    assert_eq!((job.attempt_number, job.refunded), (2, 1));
+}

@@ -16,13 +16,13 @@ fn act(world: &mut World, job: JobId, act: JobAct) {
         .unwrap();
 }
 
-fn bulk(world: &mut World, filter: Filter, act: JobAct) -> u64 {
-    match world.ask(Command::Bulk {
-        filter,
-        act,
-        why: Text::new("asked").unwrap(),
-    }) {
-        Ok(Reply::Bulk { changed, .. }) => changed,
+/// How many jobs the first step has changed, and whether it was the last.
+fn bulk(world: &mut World, filter: Filter, act: JobAct) -> (u64, bool) {
+    let why = Text::default();
+    match world.ask(Command::Bulk { filter, act, why }) {
+        Ok(Reply::Bulk {
+            changed, finished, ..
+        }) => (changed, finished),
         other => panic!("{other:?}"),
     }
 }
@@ -114,8 +114,8 @@ fn many_jobs_are_cancelled_by_filter_in_steps_across_a_restart() {
         owner: Some(name("mass")),
         ..Filter::default()
     };
-    let changed = bulk(&mut world, filter, JobAct::Cancel);
-    assert!(changed < 1500, "one step is bounded");
+    let (changed, finished) = bulk(&mut world, filter, JobAct::Cancel);
+    assert!(changed < 1500 && !finished, "one step is bounded");
     world.restart();
     let late = world.submit(owned("late", "mass"));
     world.pass(Duration::from_secs(1));
@@ -233,4 +233,22 @@ fn a_drain_has_a_deadline_that_survives_a_restart() {
     assert!(world.waits(attempt.job));
     let record = world.record(&host);
     assert_eq!((record.mode, record.strikes), (OperatorMode::Draining, 0));
+}
+
+#[test]
+fn a_filter_means_only_waiting_jobs_where_it_says_so() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    world.running(&mut host, "runs");
+    world.submit(spec("waits"));
+    let filter = |waiting| Filter {
+        waiting,
+        ..Filter::default()
+    };
+    let only_waiting = bulk(&mut world, filter(true), JobAct::SetPriority(1));
+    assert_eq!(only_waiting, (1, true));
+    assert_eq!(
+        bulk(&mut world, filter(false), JobAct::SetPriority(2)),
+        (2, true)
+    );
 }

@@ -71,6 +71,20 @@ fn a_hello_that_contradicts_itself_is_refused() {
         "not alone"
     );
     host.builders[1].reset_scope = ResetScope::Guest;
+    for (builders, attempts) in [(1, 0), (2, 1)] {
+        let mut hello = host.hello.clone();
+        (hello.builders, hello.attempts) = (builders, attempts);
+        let conn = world.conn();
+        world.handle(Event::Hello {
+            conn,
+            key: host.key,
+            address: host.address.clone(),
+            hello: Box::new(hello),
+            builders: host.builders.clone(),
+            attempts: Vec::new(),
+        });
+        assert_eq!(world.close_code(), Some(CloseCode::BadHello), "a count");
+    }
     assert_eq!(world.hello(&mut host), None);
 }
 

@@ -45,3 +45,31 @@ fn an_agents_name_is_its_own() {
     });
     assert_eq!(world.close_code(), Some(CloseCode::NameTaken));
 }
+
+#[test]
+fn only_tokens_that_can_still_be_used_count_against_the_limit() {
+    let mut settings = Settings::default();
+    settings.limits.tokens = 2;
+    let mut world = World::with(settings);
+    let create = |world: &mut World, uses, ttl_ms| {
+        world.ask(Command::TokenCreate {
+            uses,
+            ttl_ms,
+            envelope: Envelope::default(),
+            secret_hash: Digest::of(&SECRET).0,
+        })
+    };
+    assert!(create(&mut world, 0, 1).is_err() && create(&mut world, 1, 0).is_err());
+    let used = world.token(1, Envelope::default());
+    let revoked = world.token(1, Envelope::default());
+    let refused = create(&mut world, 1, 1000).unwrap_err();
+    assert!(refused.cause.contains("2 tokens"), "{refused:?}");
+    world.ask(Command::TokenRevoke { token: revoked }).unwrap();
+    create(&mut world, 1, 1000).unwrap();
+    assert!(create(&mut world, 1, 1000).is_err());
+    assert_eq!(world.join(used, 1, SECRET), CloseCode::Done);
+    create(&mut world, 1, 3_600_000).unwrap();
+    assert!(create(&mut world, 1, 1000).is_err());
+    world.pass(Duration::from_secs(2));
+    create(&mut world, 1, 1000).unwrap();
+}
