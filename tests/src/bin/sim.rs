@@ -20,7 +20,7 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds, each its own world [default: 1000 small, 200 tight, 10 large, 1 farm].
+    /// How many seeds, each its own world [default: 1000 small, 200 tight, 10 large, 1 farm, 5000 planted].
     #[arg(long)]
     seeds: Option<u64>,
     /// Take one protection away.
@@ -190,7 +190,7 @@ fn print_reasons(reasons: &Reasons) {
 fn planted(args: &Args) -> bool {
     let mut all = true;
     for &mutation in Mutation::ALL {
-        let found = sim::find(mutation, args.seed, args.seeds.unwrap_or(300));
+        let found = sim::find(mutation, args.seed, args.seeds.unwrap_or(5_000));
         let name = sim::mutation_name(mutation);
         let took = found.took.as_secs_f64();
         match found.outcome.and_then(|outcome| outcome.broken) {
