@@ -11,6 +11,7 @@ use std::process::{ExitCode, Stdio};
 
 use anstream::println;
 use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,9 +61,12 @@ struct Farm {
 
 impl Farm {
     async fn stop(&mut self) -> anyhow::Result<()> {
-        let daemons = [self.agent.take(), self.coordinator.take()];
-        for daemon in daemons.into_iter().flatten() {
-            daemon.stop().await?;
+        if let Some(agent) = self.agent.take() {
+            // It gives back what is being built: nothing goes on behind the demo.
+            agent.stop(Signal::SIGQUIT).await?;
+        }
+        if let Some(coordinator) = self.coordinator.take() {
+            coordinator.stop(Signal::SIGTERM).await?;
         }
         Ok(())
     }

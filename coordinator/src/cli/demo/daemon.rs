@@ -17,7 +17,8 @@ use tokio::time::timeout;
 /// Longer than a first start takes on a small board.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// What is asked to end and does not is killed: nothing in a demo is precious.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// A build has 10 s to heed the request itself.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -63,11 +64,12 @@ impl Daemon {
         status.with_context(|| format!("cannot wait for the {}", self.name))
     }
 
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    /// Asks it to end in the way this signal means, and waits.
+    pub(super) async fn stop(mut self, how: Signal) -> anyhow::Result<()> {
         let Some(id) = self.child.id() else {
             return Ok(());
         };
-        kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM)
+        kill(Pid::from_raw(i32::try_from(id)?), how)
             .with_context(|| format!("cannot stop the {}", self.name))?;
         match timeout(STOP_WITHIN, self.child.wait()).await {
             Ok(status) => {
