@@ -3,6 +3,7 @@
 //! would to systemd.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -225,8 +226,12 @@ fn wait_until_ready(notices: &UnixDatagram, patience: Duration) -> Readiness {
         notices
             .set_read_timeout(Some(left))
             .expect("a positive timeout is accepted");
-        let Ok(length) = notices.recv(&mut notice) else {
-            return Readiness::Silent;
+        let length = match notices.recv(&mut notice) {
+            Ok(length) => length,
+            // A thread that was frozen and thawed hears of it here: a wait with
+            // a timeout is not begun anew by the kernel.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return Readiness::Silent,
         };
         if &notice[..length] == ENDED {
             return Readiness::Ended;
@@ -256,7 +261,7 @@ fn pid_of(child: &Child) -> Pid {
 fn remove_if_there(path: &Path) {
     match std::fs::remove_file(path) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => panic!("{}: {error}", path.display()),
     }
 }
