@@ -207,6 +207,11 @@ impl Farm {
                 self.set_standing(id, AgentStanding::Active, why);
                 let about = About::agent(id).by(by);
                 self.note(LedgerKind::AgentApproved, about, why.as_str());
+                if standing == AgentStanding::Frozen {
+                    // What was passed over is only said again at a Welcome.
+                    let line = "approved: it may say again what was set aside";
+                    self.forget_session(id, CloseCode::Done, line);
+                }
             }
             AgentAct::Remove => return self.remove_agent(by, id, why),
         }

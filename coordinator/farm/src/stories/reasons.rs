@@ -168,7 +168,7 @@ fn a_failing_reset_and_unsent_outputs_are_named() {
 #[test]
 fn a_frozen_and_a_revoked_agent_are_told_apart_by_what_helps() {
     let mut world = World::new();
-    let host = world.ready(1);
+    let mut host = world.ready(1);
     let agent = world.record(&host).agent;
     let act = |world: &mut World, act| {
         let why = Text::new("odd").unwrap();
@@ -181,6 +181,7 @@ fn a_frozen_and_a_revoked_agent_are_told_apart_by_what_helps() {
     let job = world.submit(spec("hello"));
     assert_eq!(why(&mut world, job), [Why::AgentFrozen]);
     act(&mut world, AgentAct::Approve).unwrap();
+    world.hello(&mut host);
     assert_eq!(world.offered(&host).job, job);
     act(&mut world, AgentAct::Revoke).unwrap();
     assert_eq!(why(&mut world, job), [Why::AgentRevoked]);

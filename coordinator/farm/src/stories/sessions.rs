@@ -155,6 +155,12 @@ fn two_machines_with_one_key_get_nothing_new() {
             why: Text::default(),
         })
         .unwrap();
+    assert_eq!(
+        world.close_code(),
+        Some(CloseCode::Done),
+        "what was passed over is said again at the next Welcome"
+    );
+    world.hello(&mut original);
     assert_eq!(world.offers().len(), 1);
 }
 
