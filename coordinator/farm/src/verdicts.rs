@@ -56,10 +56,14 @@ impl Farm {
         self.send(agent, CoordinatorFrame::Committed(Committed { attempt }));
     }
 
-    /// The whole log, and the outputs unless the job is cancelled anyway.
+    /// The whole log, and the outputs unless the job is cancelled anyway. The
+    /// log may have more than its agent still has after a power cut there.
     fn is_complete(&self, job: &Job, live: &AttemptRecord) -> bool {
-        let log_bytes = live.sealed.as_ref().map(|sealed| sealed.log_bytes);
-        let log = live.log_closed == log_bytes || self.planted.is(Mutation::LogClosedEarly);
+        let log = match (live.log_closed, &live.sealed) {
+            (Some(closed), Some(sealed)) => closed >= sealed.log_bytes,
+            (None, _) | (_, None) => false,
+        };
+        let log = log || self.planted.is(Mutation::LogClosedEarly);
         let outputs = live.collected
             || job.cancel().is_some()
             || self.planted.is(Mutation::CollectedUnverified);

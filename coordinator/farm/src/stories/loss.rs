@@ -100,6 +100,27 @@ fn a_reboot_ends_what_ran_and_keeps_what_was_sealed() {
 }
 
 #[test]
+fn a_log_of_which_a_power_cut_took_the_end_from_its_agent_is_whole_here() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, failed());
+    // Its agent still has a hundred bytes; more had arrived.
+    world.seal(&mut host, attempt);
+    world.handle(Event::LogClosed { attempt, bytes: 99 });
+    world.handle(Event::Collected {
+        attempt,
+        outputs: Vec::new().into(),
+    });
+    assert_eq!(world.verdict(attempt.job), None, "less is not whole");
+    world.handle(Event::LogClosed {
+        attempt,
+        bytes: 130,
+    });
+    assert!(world.verdict(attempt.job).is_some());
+}
+
+#[test]
 fn another_spool_has_nothing_of_the_old_one() {
     let mut world = World::new();
     let mut host = world.ready(1);

@@ -221,6 +221,29 @@ async fn a_log_arrives_whole_with_its_cuts_in_their_places() {
 }
 
 #[tokio::test]
+async fn a_log_that_a_power_cut_shortened_or_took_is_closed_as_it_arrived() {
+    let world = World::start().await;
+    let (mut agent, _) = Agent::linked(&world, "agent").await;
+    world.submit().await;
+    let attempt = agent.running().await;
+    world.logs.append(attempt, 0, b"arrived before").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let shorter = directory.path().join("shorter");
+    std::fs::write(&shorter, b"arrived").unwrap();
+    let (bulk, _link) = client(&world, &agent);
+    for (path, length) in [(shorter, 7), (directory.path().join("none"), 0)] {
+        let (_grow, growth) = watch::channel(LogGrowth {
+            length,
+            cuts: Vec::new(),
+            ended: true,
+        });
+        bulk.send_log(attempt, path, growth).await.unwrap();
+        let extent = world.logs.extent(attempt).unwrap();
+        assert_eq!((extent.length, extent.closed), (14, true));
+    }
+}
+
+#[tokio::test]
 async fn without_the_ticket_of_a_live_session_nobody_enters() {
     let world = World::start().await;
     let (agent, _) = Agent::linked(&world, "agent").await;
