@@ -212,13 +212,18 @@ impl AttemptDir {
         })
     }
 
-    /// Writes the exit record; durable when this returns.
+    /// Writes the exit record; durable when this returns, and with it the
+    /// names of all that lies here and of the directory itself.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn keep_exit(&self, record: &ExitRecord) -> io::Result<()> {
         write_checked(&self.exit(), record)?.sync_data()?;
-        File::open(&self.root)?.sync_all()
+        File::open(&self.root)?.sync_all()?;
+        match self.root.parent() {
+            Some(builder) => File::open(builder)?.sync_all(),
+            None => Ok(()),
+        }
     }
 
     /// # Errors
@@ -292,6 +297,21 @@ pub(crate) fn read_checked<T: DeserializeOwned>(path: &Path) -> io::Result<Optio
     postcard::from_bytes(body)
         .map(Some)
         .map_err(io::Error::other)
+}
+
+/// Makes a directory and its name durable, if it is not there.
+///
+/// # Errors
+/// If the disk fails.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The attempts that have a directory below a builder's directory.

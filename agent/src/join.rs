@@ -66,7 +66,7 @@ pub fn identity_directory(state: &Path) -> PathBuf {
 /// Each names its cause and what to type.
 pub async fn join_farm(state: &Path, token: &str, name: Name) -> Result<Name, JoinFailed> {
     let token: Token = token.parse()?;
-    fs::create_dir_all(state).map_err(|source| JoinFailed::Write {
+    crate::attempt::make_directory(state).map_err(|source| JoinFailed::Write {
         path: state.to_owned(),
         source,
     })?;

@@ -11,7 +11,7 @@ use farmbell_protocol::bounded::Name;
 use farmbell_protocol::id::{BootId, SpoolId};
 use serde::{Deserialize, Serialize};
 
-use crate::attempt::{read_checked, write_checked};
+use crate::attempt::{make_directory, read_checked, write_checked};
 use crate::facts;
 
 /// A state directory that this process holds.
@@ -35,7 +35,7 @@ impl State {
     /// Takes the directory, and counts this start.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
         for directory in [root.to_owned(), root.join("spool"), root.join("work")] {
-            fs::create_dir_all(&directory)
+            make_directory(&directory)
                 .with_context(|| format!("{} cannot be made", directory.display()))?;
         }
         let lock = File::create(root.join("lock"))?;

@@ -13,7 +13,7 @@ use farmbell_protocol::spec::JobSpec;
 use farmbell_protocol::time::Time;
 
 use super::Driver;
-use crate::attempt::{Found, attempts_in};
+use crate::attempt::{Found, attempts_in, make_directory};
 use crate::attend::growth_of;
 use crate::host::BuilderHost;
 use crate::spool::Spool;
@@ -27,7 +27,7 @@ pub(crate) fn restored(
     boot: BootId,
     once: bool,
 ) -> io::Result<(Driver, Vec<Effect>)> {
-    std::fs::create_dir_all(&host.directory)?;
+    make_directory(&host.directory)?;
     let specs = specs_in(&records);
     let mut survivors = Vec::new();
     let mut logs = BTreeMap::new();
