@@ -12,6 +12,8 @@
 //! launcher unit's own group in a version 2 tree where there is such a unit:
 //! nobody without privilege moves a process out of the unit it began in.
 
+mod sweep;
+
 use std::fs;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::AsFd as _;
@@ -371,15 +373,7 @@ impl Group {
     /// Removes the groups; the caller leaves them by its own end, so the
     /// supervisor's leaf may stay until the agent removes it.
     pub fn remove(&self) {
-        for root in self.roots() {
-            for dir in [root.join(BUILD), root.join(SUPERVISOR), root.clone()] {
-                match fs::remove_dir(&dir) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => tracing::debug!(path = %dir.display(), %error, "group stays"),
-                }
-            }
-        }
+        self.roots().for_each(|root| remove_empty(root));
     }
 
     fn roots(&self) -> impl Iterator<Item = &PathBuf> {
@@ -430,6 +424,16 @@ fn v2_group_of(process: &str) -> io::Result<Option<PathBuf>> {
     let text = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
     Ok(path.map(PathBuf::from))
+}
+
+fn remove_empty(root: &Path) {
+    for dir in [root.join(BUILD), root.join(SUPERVISOR), root.to_owned()] {
+        match fs::remove_dir(&dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::debug!(path = %dir.display(), %error, "group stays"),
+        }
+    }
 }
 
 /// The span over which a share of processor time is handed out.

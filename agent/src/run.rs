@@ -50,8 +50,19 @@ const BLOCKING_THREADS: usize = 8;
 /// An idle thread of these goes soon: memory on small boards.
 const THREAD_IDLE: Duration = Duration::from_secs(5);
 
+/// Other agents of this host may be starting attempts; none takes this long
+/// from making its groups to entering them.
+const GROUP_AGE_MIN: Duration = Duration::from_secs(60);
+
 /// Serve the coordinator.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    farmbell-agent run                     serve until TERM, then finish what runs and leave\n  \
+    farmbell-agent run --deadline 600      the same; give back what still runs after ten minutes\n  \
+    farmbell-agent run --once              take one attempt, deliver it, and leave: for machines\n  \
+                                           that are thrown away after each build\n\n\
+    Signals: TERM finishes what runs and leaves; QUIT cancels it and leaves; USR1 leaves at\n\
+    once, builds go on under their supervisors and are taken up again at the next start.")]
 pub struct Run {
     #[command(flatten)]
     places: Places,
@@ -112,6 +123,7 @@ async fn serve(
         &config.state,
     ))?);
     let place = Place::detect(unit.as_ref().and_then(|unit| unit.group.as_deref()));
+    place.sweep(GROUP_AGE_MIN);
     let mut degraded = missing(&place);
     let (link_state, link) = watch::channel(LinkState::Dialing);
     let bulk = Bulk::start(identity.clone(), link.clone(), BulkTuning::default())

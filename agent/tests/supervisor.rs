@@ -375,6 +375,48 @@ fn nothing_escapes_the_freezer() {
     }
 }
 
+/// The trees, with a directory of this test's own in the place of the agents'.
+fn place_apart(name: &str) -> Place {
+    let mut place = Place::detect(None);
+    let apart = |ours: &mut std::path::PathBuf| {
+        ours.push(format!("{name}-{}", std::process::id()));
+        fs::create_dir(ours).unwrap();
+    };
+    place.v2.iter_mut().for_each(apart);
+    place.v1.iter_mut().for_each(|(_, ours)| apart(ours));
+    place
+}
+
+#[test]
+fn groups_that_nobody_is_in_are_swept_and_others_stay() {
+    let place = place_apart("sweep");
+    let trees = place.v2.iter().chain(place.v1.iter().map(|(_, ours)| ours));
+    let trees: Vec<_> = trees.cloned().collect();
+    let left = |name: &str| trees.iter().filter(|ours| ours.join(name).exists()).count();
+    let mut attempt = Attempt::of("echo up; exec sleep 1000");
+    attempt.request.group = Some(place.clone());
+    attempt.request.bounds.processes = 5000;
+    let mut running = attempt.start();
+    running.wait_for_log("up");
+    let lives = farmbell_agent::attempt::directory_name(attempt.request.attempt);
+    let mut dead = attempt.request.attempt;
+    dead.nonce += 1;
+    let dead = farmbell_agent::attempt::directory_name(dead);
+    for ours in &trees {
+        for leaf in ["supervisor", "build"] {
+            fs::create_dir_all(ours.join(&dead).join(leaf)).unwrap();
+        }
+    }
+    place.sweep(Duration::from_secs(3600));
+    assert_eq!(left(&dead), trees.len(), "too young to be known as left");
+    place.sweep(Duration::ZERO);
+    assert_eq!((left(&dead), left(&lives)), (0, trees.len()));
+    running.order(Order::Stop { grace_ms: 0 });
+    running.end();
+    place.group(&lives).remove();
+    trees.iter().for_each(|ours| fs::remove_dir(ours).unwrap());
+}
+
 #[test]
 fn what_a_build_left_behind_ends_with_it() {
     let attempt = Attempt::of("setsid sleep 1000 & trap '' TERM; exit 3");
