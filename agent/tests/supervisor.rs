@@ -292,6 +292,48 @@ const ESCAPES: &[(&str, &str)] = &[
         "unshare -Urpf sleep 1000 2>/dev/null & sleep 1000 &",
     ),
     ("changed environment", "env -i sleep 1000 &"),
+    ("process group of its own", "set -m; sleep 1000 & set +m"),
+    ("traced", "strace -f -o /dev/null sleep 1000 &"),
+    (
+        "session with a terminal",
+        "setsid script -qc 'sleep 1000' /dev/null >/dev/null 2>&1 </dev/null &",
+    ),
+    (
+        "child of a vfork",
+        "python3 -c 'import os; os.posix_spawn(\"/bin/sleep\", [\"sleep\", \"1000\"], os.environ)'",
+    ),
+    (
+        "sub-reaper of its own",
+        "python3 -c 'import ctypes, os, time
+ctypes.CDLL(None).prctl(36, 1)
+if os.fork() == 0:
+    if os.fork() == 0: time.sleep(1000)
+    os._exit(0)
+open(\"up\", \"w\"); time.sleep(1000)' & until [ -e up ]; do sleep 0.02; done",
+    ),
+    (
+        "threads that start programs",
+        "python3 -c 'import subprocess, threading, time
+for _ in range(8): threading.Thread(target=subprocess.run, args=([\"sleep\", \"1000\"],)).start()
+open(\"up\", \"w\")' & until [ -e up ]; do sleep 0.02; done",
+    ),
+    (
+        "zombies that nobody waits for",
+        "python3 -c 'import os, time
+for _ in range(20):
+    if os.fork() == 0: os._exit(0)
+open(\"up\", \"w\"); time.sleep(1000)' & until [ -e up ]; do sleep 0.02; done",
+    ),
+    (
+        "mapped file",
+        "python3 -c 'import mmap, time
+f = open(\"mapped\", \"wb+\"); f.truncate(4096); m = mmap.mmap(f.fileno(), 4096)
+open(\"up\", \"w\"); time.sleep(1000)' & until [ -e up ]; do sleep 0.02; done",
+    ),
+    (
+        "signals for the supervisor",
+        "sh -c \"while :; do kill -CHLD $PPID; kill -WINCH $PPID; done\" &",
+    ),
     (
         "nice daemon",
         "nice -n 19 setsid nohup sh -c 'umask 0; cd /; exec sleep 1000' >/dev/null 2>&1 &",
