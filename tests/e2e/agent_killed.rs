@@ -133,6 +133,50 @@ fn an_agent_told_to_cancel_gives_its_work_back() {
 }
 
 #[test]
+fn an_agent_with_a_deadline_gives_back_what_still_runs_then() {
+    let mut farm = TestFarm::with_one_builder();
+    farm.agents[0].kill();
+    let mut run = farm.agents[0].program("run");
+    run.args(["--deadline", "1"]);
+    farm.agents[0].daemon.start(run);
+    let mut events = farm.events();
+    let once = farm.file("once");
+    let script = format!("mkdir {} || exit 0; exec sleep 600", once.display());
+    let job = farm.cli().submit_script(&[], &script);
+    events.next_of_job("job.running", &job);
+    farm.agents[0].daemon.signal(Signal::SIGTERM);
+    let status = farm.agents[0].daemon.wait(PATIENCE).unwrap();
+    assert!(status.success(), "{status}");
+    farm.agents[0].start();
+    let shown = farm.cli().verdict(&job);
+    assert_eq!(shown["job"]["verdict"]["verdict"], "succeeded", "{shown:#}");
+    assert_eq!(started(&shown), 2, "{shown:#}");
+}
+
+/// For machines that are thrown away after each build.
+#[test]
+fn an_agent_for_one_attempt_delivers_it_and_leaves() {
+    let mut farm = TestFarm::with_one_builder();
+    farm.agents[0].kill();
+    let mut run = farm.agents[0].program("run");
+    run.arg("--once");
+    farm.agents[0].daemon.start(run);
+    let script = "seq 1 1000; head -c 100000 /dev/zero > $FARMBELL_OUTPUTS/artifact";
+    let first = farm.cli().submit_script(&[], script);
+    let second = farm.cli().submit_script(&[], script);
+    let status = farm.agents[0].daemon.wait(PATIENCE).unwrap();
+    assert!(status.success(), "{status}");
+    let wanted: String = (1..=1000).map(|number| format!("{number}\n")).collect();
+    let shown = farm.cli().verdict(&first);
+    assert_one_whole_attempt(&shown, &farm.cli().log(&first), &wanted);
+    let waits = farm.cli().json(&["job", "show", &second]);
+    assert_eq!(started(&waits), 0, "{waits:#}");
+    farm.agents[0].start();
+    let shown = farm.cli().verdict(&second);
+    assert_one_whole_attempt(&shown, &farm.cli().log(&second), &wanted);
+}
+
+#[test]
 fn an_upgrade_leaves_ten_builds_alone() {
     let mut farm = TestFarm::start();
     let plans: Vec<BuilderPlan> = (0..10)
