@@ -26,9 +26,7 @@ pub enum Depth {
 /// If the store cannot be read, or there are problems.
 pub fn run(state: &StateDir, depth: Depth) -> anyhow::Result<()> {
     let audit = SqliteReader::of(&state.store()).audit()?;
-    let mut problems = audit.problems.clone();
-    problems.extend(of_blobs(&Blobs::beside(&state.blobs()), &audit, depth)?);
-    problems.extend(of_logs(&Logs::beside(&state.logs()), &audit)?);
+    let problems = found(state, &audit, depth)?;
     let mut out = io::stdout().lock();
     for problem in &problems {
         writeln!(out, "{problem}")?;
@@ -43,6 +41,22 @@ pub fn run(state: &StateDir, depth: Depth) -> anyhow::Result<()> {
          farmbell-coordinator restore",
         problems.len()
     )
+}
+
+/// The problems alone, one line each.
+///
+/// # Errors
+/// If the store cannot be read at all.
+pub fn problems(state: &StateDir, depth: Depth) -> anyhow::Result<Vec<String>> {
+    let audit = SqliteReader::of(&state.store()).audit()?;
+    found(state, &audit, depth)
+}
+
+fn found(state: &StateDir, audit: &Audit, depth: Depth) -> anyhow::Result<Vec<String>> {
+    let mut problems = audit.problems.clone();
+    problems.extend(of_blobs(&Blobs::beside(&state.blobs()), audit, depth)?);
+    problems.extend(of_logs(&Logs::beside(&state.logs()), audit)?);
+    Ok(problems)
 }
 
 fn of_blobs(blobs: &Blobs, audit: &Audit, depth: Depth) -> anyhow::Result<Vec<String>> {

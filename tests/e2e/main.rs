@@ -10,6 +10,7 @@ mod a_debian_package;
 mod agent_killed;
 mod backup_restored;
 mod builder_panicked;
+mod chaos;
 mod coordinator_killed;
 mod demo;
 mod dependency_wait;

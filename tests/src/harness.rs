@@ -9,12 +9,14 @@
 
 mod agent;
 mod api;
+mod around;
 mod binaries;
 mod cli;
 mod coordinator;
 mod daemon;
 mod events;
 mod leftovers;
+mod network;
 mod relay;
 
 use std::path::{Path, PathBuf};
@@ -22,11 +24,13 @@ use std::time::Duration;
 
 pub use agent::{Agent, BuilderPlan};
 pub use api::Api;
+pub use around::{Around, Recorder};
 pub use binaries::Binaries;
 pub use cli::{Cli, Said, text};
 pub use coordinator::{Coordinator, CoordinatorPlan};
 pub use daemon::{Daemon, Exit};
 pub use events::{Entry, Events};
+pub use network::{Host, Network, Plug};
 pub use relay::Relay;
 
 /// Longer than anything a story waits for takes on a busy machine; shorter
@@ -80,9 +84,20 @@ impl TestFarm {
     /// Joins an agent by a fresh token and waits until all its builders are
     /// proved clean.
     pub fn add_agent(&mut self, name: &str, builders: &[BuilderPlan]) -> &mut Agent {
+        self.add_agent_inside(None, name, builders)
+    }
+
+    /// The same, inside of something.
+    pub fn add_agent_inside(
+        &mut self,
+        around: Option<Around>,
+        name: &str,
+        builders: &[BuilderPlan],
+    ) -> &mut Agent {
         let mut events = self.coordinator.events();
         let token = self.coordinator.cli().token(&[]);
         let mut agent = Agent::prepare(&self.binaries, &self.path().join(name), name, builders);
+        agent.around = around;
         agent.join(&token).succeeds();
         agent.start();
         for _ in builders.iter().filter(|builder| builder.becomes_clean()) {

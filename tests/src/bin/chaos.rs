@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use farmbell_tests::chaos::{Report, kill};
+use farmbell_tests::chaos::net::{self, Pace};
+use farmbell_tests::chaos::{Report, kill, power};
 
 /// Break a real farm in every way and see that nothing is lost
 #[derive(Debug, Parser)]
@@ -16,9 +17,15 @@ struct Arguments {
     /// Runs with this many seeds, from `--seed` on
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Kills of agents, and as many of coordinators
+    /// For `kill`: kills of agents, and as many of coordinators
     #[arg(long, default_value_t = 300)]
-    kills: u32,
+    kills: usize,
+    /// For `power`: states of each host that are looked at
+    #[arg(long, default_value_t = 2000)]
+    images: usize,
+    /// For `power`: moments at which both hosts come up again on what is left
+    #[arg(long, default_value_t = 10)]
+    restarts: usize,
     #[arg(long, default_value = "table")]
     output: Format,
 }
@@ -26,6 +33,8 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     Kill,
+    Net,
+    Power,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,6 +58,8 @@ fn main() -> anyhow::Result<ExitCode> {
         for kind in kinds {
             reports.push(match kind {
                 What::Kill => kill::kill(seed, arguments.kills)?,
+                What::Net => net::net(seed, Pace::Long)?,
+                What::Power => power::power(seed, arguments.images, arguments.restarts)?,
             });
         }
     }
@@ -75,6 +86,10 @@ fn print(report: &Report) {
     );
     for (fault, times) in &report.faults {
         println!("  {times:>5} × {fault}");
+    }
+    for side in &report.coverage {
+        let (hit, points) = (side.hit, side.points);
+        println!("  {hit} of {points} failpoints of the {}", side.side);
     }
     for broken in &report.broken {
         println!("  BROKEN {broken}");

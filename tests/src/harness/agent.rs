@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::around::Around;
 use super::binaries::Binaries;
 use super::cli::Said;
 use super::daemon::Daemon;
@@ -50,6 +51,8 @@ impl BuilderPlan {
 pub struct Agent {
     pub daemon: Daemon,
     pub name: String,
+    /// What each life is started inside of.
+    pub around: Option<Around>,
     directory: PathBuf,
     binaries: Binaries,
 }
@@ -70,6 +73,7 @@ impl Agent {
         let agent = Self {
             daemon: Daemon::new(name, directory),
             name: name.to_owned(),
+            around: None,
             directory: directory.to_owned(),
             binaries: binaries.clone(),
         };
@@ -106,6 +110,13 @@ impl Agent {
         self.daemon.start(run);
     }
 
+    /// As [`start_with`](Self::start_with); false when it dies at its start.
+    pub fn try_start_with(&mut self, variables: &[(&str, &str)]) -> bool {
+        let mut run = self.program("run");
+        run.envs(variables.iter().copied());
+        self.daemon.try_start(run)
+    }
+
     /// `kill -9`, and waits until the process is gone.
     pub fn kill(&mut self) {
         self.daemon.kill();
@@ -124,7 +135,10 @@ impl Agent {
             .arg(subcommand)
             .arg("--config")
             .arg(self.configuration());
-        command
+        match &self.around {
+            Some(around) => around.wrap(&command),
+            None => command,
+        }
     }
 
     fn configuration(&self) -> PathBuf {

@@ -1,8 +1,10 @@
 //! The coordinator of a test farm. Owns its configuration and its lives.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::around::Around;
 use super::binaries::Binaries;
 use super::cli::{Cli, Said};
 use super::daemon::Daemon;
@@ -15,6 +17,8 @@ pub struct CoordinatorPlan {
     pub settings: String,
     /// The environment of every life, for example failpoints.
     pub environment: Vec<(String, String)>,
+    /// What each life is started inside of.
+    pub around: Option<Around>,
 }
 
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct Coordinator {
     binaries: Binaries,
     environment: Vec<(String, String)>,
     settings: String,
+    /// What each life is started inside of.
+    pub around: Option<Around>,
 }
 
 impl Coordinator {
@@ -40,9 +46,15 @@ impl Coordinator {
             binaries: binaries.clone(),
             environment: plan.environment.clone(),
             settings: plan.settings.clone(),
+            around: plan.around.clone(),
         };
-        let any = "127.0.0.1:0".to_owned();
-        coordinator.write_configuration([any.clone(), any.clone(), any]);
+        let here = Ipv4Addr::LOCALHOST;
+        let seen = match &plan.around {
+            Some(Around::Host(host)) => host.address(),
+            Some(Around::Recorder(_) | Around::Boot(_)) | None => here,
+        };
+        let any = [seen, seen, here].map(|address| format!("{address}:0"));
+        coordinator.write_configuration(any);
         Said::by(coordinator.program("init")).succeeds();
         coordinator.restart();
         coordinator
@@ -92,6 +104,16 @@ impl Coordinator {
         )
     }
 
+    /// The event stream behind this entry.
+    #[must_use]
+    pub fn events_after(&self, seq: u64) -> Events {
+        let after = seq.to_string();
+        Events::follow(
+            self.cli()
+                .command(&["--output", "ndjson", "events", "-f", "--after", &after]),
+        )
+    }
+
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")
@@ -121,7 +143,10 @@ impl Coordinator {
             .arg("--config")
             .arg(self.configuration())
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
+        match &self.around {
+            Some(around) => around.wrap(&command),
+            None => command,
+        }
     }
 
     fn configuration(&self) -> PathBuf {

@@ -66,6 +66,18 @@ impl Events {
         }
     }
 
+    /// Every entry that was looked at.
+    #[must_use]
+    pub fn seen(&self) -> &[Entry] {
+        &self.seen
+    }
+
+    /// The number of the last entry that was looked at, 0 before the first.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.seen.last().map_or(0, |entry| entry.seq)
+    }
+
     /// The next entry of this kind; those before it are passed over.
     pub fn next_of(&mut self, kind: &str) -> Entry {
         self.next_that(kind, |entry| entry.kind == kind)
