@@ -104,16 +104,31 @@ impl InProcess {
 impl Launcher for InProcess {
     fn start(&self, builder: &Name, attempt: AttemptId) -> io::Result<UnixStream> {
         let dir = self.dir(builder, attempt);
-        match &self.unit {
-            Some(unit) => unit.start(&dir)?,
-            // The running program itself, even where an upgrade has replaced its file.
-            None => spawn(
-                start_supervisor(&dir, Path::new("/proc/self/exe"))?,
-                attempt,
-            )?,
-        }
+        let stream = match &self.unit {
+            Some(unit) => {
+                unit.start(&dir)?;
+                match self.connect(builder, attempt) {
+                    // It has ended already: whoever listens is told at once,
+                    // and reads its exit record.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        let (stream, _gone) = UnixStream::pair()?;
+                        stream
+                    }
+                    connected => connected?,
+                }
+            }
+            None => {
+                // The running program itself, even where an upgrade has replaced its file.
+                let supervisor = start_supervisor(&dir, Path::new("/proc/self/exe"))?;
+                // Before it runs: a short build's supervisor may be gone again
+                // by the time that anybody could ask for it.
+                let stream = self.connect(builder, attempt)?;
+                spawn(supervisor, attempt)?;
+                stream
+            }
+        };
         failpoint::pass(Failpoint::SupervisorStarted);
-        self.connect(builder, attempt)
+        Ok(stream)
     }
 
     fn connect(&self, builder: &Name, attempt: AttemptId) -> io::Result<UnixStream> {
