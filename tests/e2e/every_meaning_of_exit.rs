@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use farmbell_tests::harness::{BuilderPlan, Events, TestFarm};
+use farmbell_tests::harness::{BuilderPlan, Events, TestFarm, write_script};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
@@ -308,8 +308,6 @@ fn executions(shown: &Value) -> usize {
 
 /// Writes an executable script and gives its path.
 fn script(path: &Path, text: &str) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(path, &format!("#!/bin/sh\n{text}\n"));
     path.to_str().unwrap().to_owned()
 }

@@ -22,4 +22,5 @@ mod refused_connections;
 mod refused_jobs;
 mod retired_history;
 mod session_ended;
+mod signal_barrage;
 mod terminal;

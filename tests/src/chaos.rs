@@ -8,6 +8,7 @@ pub mod kill;
 mod load;
 pub mod net;
 pub mod power;
+pub mod signals;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -18,6 +18,7 @@ mod events;
 mod leftovers;
 mod network;
 mod relay;
+mod scripts;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub use daemon::{Daemon, Exit};
 pub use events::{Entry, Events};
 pub use network::{Host, Network, Plug};
 pub use relay::Relay;
+pub use scripts::write_script;
 
 /// Longer than anything a story waits for takes on a busy machine; shorter
 /// than the test runner's own patience.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use farmbell_tests::chaos::net::{self, Pace};
-use farmbell_tests::chaos::{Report, kill, power};
+use farmbell_tests::chaos::{Report, kill, power, signals};
 
 /// Break a real farm in every way and see that nothing is lost
 #[derive(Debug, Parser)]
@@ -35,6 +35,7 @@ enum What {
     Kill,
     Net,
     Power,
+    Signals,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 What::Kill => kill::kill(seed, arguments.kills)?,
                 What::Net => net::net(seed, Pace::Long)?,
                 What::Power => power::power(seed, arguments.images, arguments.restarts)?,
+                What::Signals => signals::signals(seed, &signals::Size::whole())?,
             });
         }
     }

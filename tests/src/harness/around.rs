@@ -18,6 +18,8 @@ pub enum Around {
     Recorder(Recorder),
     /// The file that the process sees as the kernel's boot id.
     Boot(PathBuf),
+    /// A kernel without pidfds; the program that takes them away.
+    WithoutPidfds(PathBuf),
 }
 
 impl Around {
@@ -27,6 +29,12 @@ impl Around {
             Self::Host(host) => host.runs(command),
             Self::Recorder(recorder) => recorder.records(command),
             Self::Boot(id) => booted_as(id, command),
+            Self::WithoutPidfds(without) => {
+                let mut poorer = Command::new(without);
+                poorer.args(["pidfd", "--"]);
+                passed_on(&mut poorer, command);
+                poorer
+            }
         }
     }
 }

@@ -77,6 +77,12 @@ impl Binaries {
         self.directory.join("floor")
     }
 
+    /// The program that takes something of the kernel away from another.
+    #[must_use]
+    pub fn without(&self) -> PathBuf {
+        self.directory.join("without")
+    }
+
     #[must_use]
     pub fn cli(&self) -> PathBuf {
         self.directory.join("farmbell")
