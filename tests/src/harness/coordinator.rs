@@ -98,10 +98,13 @@ impl Coordinator {
     /// The event stream from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events::follow(
-            self.cli()
-                .command(&["--output", "ndjson", "events", "-f", "--tail", "0"]),
-        )
+        // Whatever happens from here on is seen, however late the follower
+        // gets to its first question.
+        let newest = ["--output", "ndjson", "events", "--tail", "1"];
+        let newest = self.cli().run(&newest).succeeds().json();
+        let after = newest["seq"].to_string();
+        let follow = ["--output", "ndjson", "events", "-f", "--after", &after];
+        Events::follow(self.cli().command(&follow))
     }
 
     /// The event stream behind this entry.
