@@ -17,6 +17,7 @@ mod dependency_wait;
 mod every_meaning_of_exit;
 mod launcher;
 mod log_flood;
+mod operators_acts;
 mod poison_event;
 mod refused_connections;
 mod refused_jobs;

@@ -278,7 +278,7 @@ impl Farm {
             return false;
         };
         self.note(LedgerKind::JobWoken, About::job(id).by(by), why);
-        if let Err(refused) = self.next_generation(by, &job) {
+        if let Err(refused) = self.next_generation(by, &job, why) {
             self.note(LedgerKind::JobWoken, About::job(id), refused.cause);
         }
         true

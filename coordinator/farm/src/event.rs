@@ -150,6 +150,7 @@ pub enum Command {
     /// refused.
     Retry {
         job: Box<JobRecord>,
+        why: Text<256>,
     },
     /// A finished job that waits for its dependencies runs again at once.
     Wake {
@@ -175,6 +176,7 @@ pub enum Command {
     },
     TokenRevoke {
         token: u64,
+        why: Text<256>,
     },
     Tokens,
     Agents,
@@ -208,6 +210,10 @@ pub struct Submit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuilderAct {
     Set(OperatorMode),
+    /// Ends manual operation, and nothing else.
+    Auto,
+    /// Ends a drain or a quarantine, and nothing else.
+    Resume,
     /// As `Set(Draining)`; after this time its attempt is taken from it.
     Drain {
         within_ms: u64,

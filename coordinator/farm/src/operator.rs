@@ -32,6 +32,11 @@ impl Farm {
         }
         match act {
             BuilderAct::Set(mode) => self.set_mode(by, id, mode, why),
+            BuilderAct::Auto => self.end_mode(by, id, &[OperatorMode::Manual], why)?,
+            BuilderAct::Resume => {
+                let ends = [OperatorMode::Draining, OperatorMode::Quarantined];
+                self.end_mode(by, id, &ends, why)?;
+            }
             BuilderAct::Drain { within_ms } => {
                 self.set_mode(by, id, OperatorMode::Draining, why);
                 self.drain_within(id, Duration::from_millis(within_ms));
@@ -42,6 +47,44 @@ impl Farm {
         Ok(self.builders.get(&id).map_or(Reply::Done, |builder| {
             Reply::Builder(Box::new(builder.record.clone()))
         }))
+    }
+
+    /// Enables a builder that is in one of these modes; one that is in another
+    /// is in it for a reason of its own.
+    fn end_mode(
+        &mut self,
+        by: &Text<128>,
+        id: BuilderId,
+        ends: &[OperatorMode],
+        why: &Text<256>,
+    ) -> Result<(), Refused> {
+        let Some(record) = self.builders.get(&id).map(|builder| &builder.record) else {
+            return Ok(());
+        };
+        if !ends.contains(&record.mode) {
+            let (name, mode) = (&record.name, record.mode);
+            let ender = match mode {
+                OperatorMode::Enabled => None,
+                OperatorMode::Manual => Some("auto"),
+                OperatorMode::Draining | OperatorMode::Quarantined => Some("resume"),
+                OperatorMode::Disabled => Some("enable"),
+            };
+            let words: Vec<_> = ends.iter().map(|mode| mode.as_str()).collect();
+            return Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: format!(
+                    "builder '{name}' is {}, not {}",
+                    mode.as_str(),
+                    words.join(" or ")
+                ),
+                fix: match ender {
+                    Some(ender) => format!("farmbell builder {ender} {name}"),
+                    None => "it takes work by itself already".to_owned(),
+                },
+            });
+        }
+        self.set_mode(by, id, OperatorMode::Enabled, why);
+        Ok(())
     }
 
     fn set_mode(&mut self, by: &Text<128>, id: BuilderId, mode: OperatorMode, why: &Text<256>) {

@@ -172,7 +172,12 @@ impl Farm {
     }
 
     /// A finished job runs again, with all its history kept.
-    pub(crate) fn retry(&mut self, by: &Text<128>, stored: &JobRecord) -> Result<Reply, Refused> {
+    pub(crate) fn retry(
+        &mut self,
+        by: &Text<128>,
+        stored: &JobRecord,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
         if self.meta.suspect.is_some() {
             return Err(suspect());
         }
@@ -200,7 +205,7 @@ impl Farm {
         }
         self.has_room(1)?;
         self.forget_wait(stored.id);
-        self.next_generation(by, stored)?;
+        self.next_generation(by, stored, why)?;
         Ok(Reply::Done)
     }
 
@@ -209,6 +214,7 @@ impl Farm {
         &mut self,
         by: &Text<128>,
         stored: &JobRecord,
+        why: &str,
     ) -> Result<(), Refused> {
         let Some(generation) = stored.generation.checked_add(1) else {
             return Err(Refused {
@@ -239,7 +245,7 @@ impl Farm {
         self.note(
             LedgerKind::JobRetried,
             about,
-            format!("generation {generation}"),
+            format!("generation {generation}: {why}"),
         );
         self.enqueue(stored.id);
         Ok(())

@@ -71,7 +71,12 @@ impl Farm {
         Ok(Reply::Token(token))
     }
 
-    pub(crate) fn revoke_token(&mut self, by: &Text<128>, id: u64) -> Result<Reply, Refused> {
+    pub(crate) fn revoke_token(
+        &mut self,
+        by: &Text<128>,
+        id: u64,
+        why: &Text<256>,
+    ) -> Result<Reply, Refused> {
         let Some(token) = self.tokens.get_mut(&id) else {
             return Err(Refused {
                 code: RefusedCode::NotFound,
@@ -84,7 +89,7 @@ impl Farm {
         self.note(
             LedgerKind::TokenRevoked,
             About::default().by(by),
-            format!("token {id}"),
+            format!("token {id}: {why}"),
         );
         Ok(Reply::Done)
     }

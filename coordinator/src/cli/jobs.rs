@@ -46,10 +46,12 @@ pub(super) enum JobCommand {
     /// Build finished jobs again, as a new generation each
     #[command(after_help = "Examples:
   farmbell job retry k3v9
-  farmbell job retry --state infrastructure")]
+  farmbell job retry --state infrastructure --reason 'the power is back'")]
     Retry {
         #[command(flatten)]
         pick: Pick,
+        #[command(flatten)]
+        why: Why,
     },
     /// Build jobs again that wait for their dependencies, whatever they wait for
     #[command(after_help = "Examples:
@@ -164,7 +166,10 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
             why,
         } => act(context, &pick, JobActSpec::SetPriority(priority), why).await,
         // The farm forgets finished jobs, so it cannot do this by a filter itself.
-        JobCommand::Retry { pick } => pick.each(context, "retry", &Act::default()).await,
+        JobCommand::Retry { pick, why } => {
+            let body = Act { reason: why.reason };
+            pick.each(context, "retry", &body).await
+        }
         JobCommand::Wake { pick, why } => {
             let body = Act { reason: why.reason };
             pick.each(context, "wake", &body).await

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::exit::{Exit, Result};
 use super::output::span;
 use super::{Context, units};
-use crate::http::wire::{EnvelopeView, Stamp, TokenCreate, TokenCreated, TokenView};
+use crate::http::wire::{Act, EnvelopeView, Stamp, TokenCreate, TokenCreated, TokenView};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -18,10 +18,13 @@ pub(super) enum TokenCommand {
     /// List tokens
     List,
     /// Refuse a token from now on; agents that joined with it stay
-    #[command(after_help = "Example:\n  farmbell token revoke 3")]
+    #[command(after_help = "Example:\n  farmbell token revoke 3 --reason leaked")]
     Revoke {
         /// Its number in `token list`
         id: u64,
+        /// Why; stands in the history
+        #[arg(long, default_value = "")]
+        reason: String,
     },
 }
 
@@ -51,10 +54,10 @@ pub(super) async fn run(context: &Context, command: TokenCommand) -> Result<Exit
     match command {
         TokenCommand::Create(args) => create(context, args).await,
         TokenCommand::List => list(context).await,
-        TokenCommand::Revoke { id } => {
+        TokenCommand::Revoke { id, reason } => {
             let view: TokenView = context
                 .client
-                .post(&format!("/api/v1/tokens/{id}/revoke"), &())
+                .post(&format!("/api/v1/tokens/{id}/revoke"), &Act { reason })
                 .await?;
             context
                 .output

@@ -49,7 +49,9 @@ pub(super) async fn act(
 
 fn parse(word: &str, query: ActQuery) -> Result<BuilderAct> {
     match word {
-        "enable" | "auto" | "resume" => Ok(BuilderAct::Set(OperatorMode::Enabled)),
+        "enable" => Ok(BuilderAct::Set(OperatorMode::Enabled)),
+        "auto" => Ok(BuilderAct::Auto),
+        "resume" => Ok(BuilderAct::Resume),
         "disable" => Ok(BuilderAct::Set(OperatorMode::Disabled)),
         "manual" => Ok(BuilderAct::Set(OperatorMode::Manual)),
         "drain" => Ok(match query.within_ms {

@@ -208,12 +208,13 @@ pub(super) async fn retry(
     State(api): State<Api>,
     Operator(by): Operator,
     Path(id): Path<String>,
-    Said(_): Said<Option<Act>>,
+    Said(act): Said<Option<Act>>,
 ) -> Result<Json<JobView>> {
     let job = lookup::job(&api, &Caller::Operator(by.clone()), &id).await?;
     let id = job.id;
     let job = Box::new(job);
-    let reply = api.ask(by, Command::Retry { job }).await?;
+    let why = Text::cut(act.unwrap_or_default().reason);
+    let reply = api.ask(by, Command::Retry { job, why }).await?;
     after(&api, id, reply).await
 }
 

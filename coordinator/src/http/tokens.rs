@@ -13,7 +13,7 @@ use farmbell_protocol::digest::Digest;
 use super::caller::Operator;
 use super::extract::Said;
 use super::problem::{Result, internal, invalid, not_found};
-use super::wire::{EnvelopeView, TokenCreate, TokenCreated, TokenView};
+use super::wire::{Act, EnvelopeView, TokenCreate, TokenCreated, TokenView};
 use super::{Api, show, unexpected};
 
 pub(super) async fn create(
@@ -77,8 +77,10 @@ pub(super) async fn revoke(
     State(api): State<Api>,
     Operator(by): Operator,
     Path(id): Path<u64>,
+    Said(act): Said<Option<Act>>,
 ) -> Result<Json<TokenView>> {
-    api.ask(by, Command::TokenRevoke { token: id }).await?;
+    let why = Text::cut(act.unwrap_or_default().reason);
+    api.ask(by, Command::TokenRevoke { token: id, why }).await?;
     let tokens = ask(&api).await?;
     let token = tokens.iter().find(|token| token.id == id);
     token.map(|token| Json(show::token(token))).ok_or_else(|| {

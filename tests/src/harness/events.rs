@@ -21,8 +21,14 @@ pub struct Entry {
     pub attempt: Option<serde_json::Value>,
     #[serde(default)]
     pub builder: Option<serde_json::Value>,
+    /// Who did it; empty where the farm did.
+    #[serde(default)]
+    pub by: String,
     #[serde(default)]
     pub why: String,
+    /// When, by the coordinator's wall clock.
+    #[serde(default)]
+    pub at: String,
     /// When this process read it.
     #[serde(skip, default = "Instant::now")]
     pub seen: Instant,

@@ -72,7 +72,8 @@ impl World {
             && matches!(record.state, JobState::Done(_))
         {
             let job = Box::new(record);
-            self.once(Command::Retry { job });
+            let why = Text::default();
+            self.once(Command::Retry { job, why });
         }
     }
 
@@ -170,7 +171,8 @@ impl World {
         // Never the first one: agents that lost their identity come with it.
         let token = 2 + self.rng.below(8);
         if self.clients.token.map(|(first, _)| first) != Some(token) {
-            self.once(Command::TokenRevoke { token });
+            let why = Text::default();
+            self.once(Command::TokenRevoke { token, why });
         }
     }
 

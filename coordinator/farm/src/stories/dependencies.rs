@@ -241,7 +241,8 @@ fn an_operator_wakes_a_job_whatever_it_waits_for() {
 fn a_retry_and_a_cancel_end_the_wait() {
     let (mut world, job) = asleep("baz");
     let stored = Box::new(world.store.jobs[&job].clone());
-    world.ask(Command::Retry { job: stored }).unwrap();
+    let why = Text::default();
+    world.ask(Command::Retry { job: stored, why }).unwrap();
     assert!(world.waits(job) && world.store.waits.is_empty());
 
     let (mut world, job) = asleep("baz");

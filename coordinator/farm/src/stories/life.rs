@@ -119,6 +119,7 @@ fn a_retry_is_a_new_generation_and_keeps_the_history() {
     assert_eq!(stored.refunded, 1);
     let retry = || Command::Retry {
         job: Box::new(stored.clone()),
+        why: Text::default(),
     };
     world.ask(retry()).unwrap();
     let again = world.offered(&host);

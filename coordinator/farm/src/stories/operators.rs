@@ -51,6 +51,33 @@ fn disabling_a_builder_gives_its_job_back_and_blames_nobody() {
 }
 
 #[test]
+fn an_act_that_ends_one_mode_leaves_the_others_alone() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    for (mode, ends, leaves) in [
+        (OperatorMode::Manual, BuilderAct::Auto, BuilderAct::Resume),
+        (OperatorMode::Draining, BuilderAct::Resume, BuilderAct::Auto),
+        (
+            OperatorMode::Quarantined,
+            BuilderAct::Resume,
+            BuilderAct::Auto,
+        ),
+    ] {
+        set(&mut world, &host, mode);
+        let refused = act(&mut world, &host, leaves).unwrap_err();
+        assert!(refused.cause.contains(mode.as_str()), "{refused:?}");
+        assert_eq!(world.record(&host).mode, mode);
+        act(&mut world, &host, ends).unwrap();
+        assert_eq!(world.record(&host).mode, OperatorMode::Enabled);
+    }
+    set(&mut world, &host, OperatorMode::Disabled);
+    for wrong in [BuilderAct::Auto, BuilderAct::Resume] {
+        let refused = act(&mut world, &host, wrong).unwrap_err();
+        assert!(refused.fix.contains("builder enable b1"), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_manual_builder_is_cleaned_and_given_nothing() {
     let mut world = World::new();
     let mut host = world.host(1);

@@ -83,7 +83,8 @@ fn what_is_long_over_goes_and_what_is_not_stays() {
 
     // Whoever read the record before cannot bring the job back without its spec.
     let job = Box::new(stored);
-    let refused = world.ask(Command::Retry { job }).unwrap_err();
+    let why = Text::default();
+    let refused = world.ask(Command::Retry { job, why }).unwrap_err();
     assert!(refused.cause.contains("retired"), "{refused:?}");
 }
 
@@ -98,7 +99,8 @@ fn a_job_that_was_retried_meanwhile_stays() {
     let look = next_look(&mut world);
     let found = all_done(&world, look);
     let job = Box::new(world.store.jobs[&over.job].clone());
-    world.ask(Command::Retry { job }).unwrap();
+    let why = Text::default();
+    world.ask(Command::Retry { job, why }).unwrap();
     world.handle(Event::Aged(found));
     assert!(world.store.jobs.contains_key(&over.job));
 }

@@ -19,7 +19,12 @@ fn a_wrong_a_revoked_and_an_old_token_are_refused_by_name() {
     assert_eq!(world.join(token, 1, [0; 16]), CloseCode::TokenWrong);
     assert_eq!(world.join(token + 1, 1, SECRET), CloseCode::TokenWrong);
     let revoked = world.token(1, Envelope::default());
-    world.ask(Command::TokenRevoke { token: revoked }).unwrap();
+    let why = Text::default();
+    let revoke = Command::TokenRevoke {
+        token: revoked,
+        why,
+    };
+    world.ask(revoke).unwrap();
     assert_eq!(world.join(revoked, 1, SECRET), CloseCode::TokenWrong);
     world.pass(Duration::from_secs(3601));
     assert_eq!(world.join(token, 1, SECRET), CloseCode::TokenExpired);
@@ -64,7 +69,12 @@ fn only_tokens_that_can_still_be_used_count_against_the_limit() {
     let revoked = world.token(1, Envelope::default());
     let refused = create(&mut world, 1, 1000).unwrap_err();
     assert!(refused.cause.contains("2 tokens"), "{refused:?}");
-    world.ask(Command::TokenRevoke { token: revoked }).unwrap();
+    let why = Text::default();
+    let revoke = Command::TokenRevoke {
+        token: revoked,
+        why,
+    };
+    world.ask(revoke).unwrap();
     create(&mut world, 1, 1000).unwrap();
     assert!(create(&mut world, 1, 1000).is_err());
     assert_eq!(world.join(used, 1, SECRET), CloseCode::Done);

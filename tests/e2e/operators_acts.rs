@@ -1,0 +1,295 @@
+//! Every act of an operator, typed as a person types it: it does what it says,
+//! stands in the history with who, when and why, and nonsense is refused with
+//! the cause, the fix and the documented exit code.
+
+use farmbell_tests::harness::{Agent, BuilderPlan, Cli, Entry, Events, Said, TestFarm};
+use serde_json::Value;
+
+const REFUSED: Option<i32> = Some(7);
+const NOT_FOUND: Option<i32> = Some(3);
+const USAGE: Option<i32> = Some(2);
+
+/// Operates a farm and follows its history.
+struct Desk {
+    cli: Cli,
+    events: Events,
+    acts: u32,
+}
+
+impl Desk {
+    fn at(farm: &TestFarm) -> Self {
+        Self {
+            cli: farm.cli(),
+            events: farm.events(),
+            acts: 0,
+        }
+    }
+
+    /// Types the act with a reason of its own; the history has it under `kind`.
+    fn does(&mut self, act: &[&str], kind: &str) -> Entry {
+        self.acts += 1;
+        let reason = format!("reason number {}", self.acts);
+        let said = self.cli.run(&[act, &["--reason", &reason]].concat());
+        said.succeeds();
+        let entry = self.events.next_that(kind, |entry| {
+            entry.kind == kind && entry.why.contains(&reason)
+        });
+        assert!(!entry.by.is_empty() && !entry.at.is_empty(), "{entry:?}");
+        entry
+    }
+
+    fn is_refused(&self, act: &[&str], code: Option<i32>, words: &[&str]) {
+        let said = self.cli.run(act).fails_naming(words);
+        assert_eq!(said.code, code, "{said:#?}");
+        assert!(said.stderr.contains("fix"), "{said:#?}");
+    }
+
+    fn builder(&self, name: &str) -> Value {
+        self.cli.json(&["builder", "show", name])
+    }
+
+    /// Why the job waits, in one sentence.
+    fn explained(&self, job: &str) -> String {
+        self.cli.json(&["job", "explain", job])["plan"]["summary"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn submit(&self, name: &str) -> String {
+        self.cli.submit_script(&["--name", name], "true")
+    }
+
+    fn verdict(&mut self, job: &str) -> String {
+        self.events.next_of_job("job.verdict", job);
+        let shown = self.cli.verdict(job);
+        shown["job"]["verdict"]["verdict"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// The ids of what waits, in the order it would start.
+    fn queue(&self) -> Vec<String> {
+        let queue = self.cli.json(&["queue"]);
+        let jobs = queue["jobs"].as_array().unwrap();
+        jobs.iter()
+            .map(|queued| {
+                assert_ne!(queued["reason"], "", "{queued:#}");
+                queued["job"]["id"].as_str().unwrap().to_owned()
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_builder_is_taken_out_and_given_back_in_every_way() {
+    let farm = TestFarm::with_one_builder();
+    let mut desk = Desk::at(&farm);
+    for (out, mode, back, wrong) in [
+        ("manual", "manual", "auto", "resume"),
+        ("drain", "draining", "resume", "auto"),
+        ("quarantine", "quarantined", "resume", "auto"),
+        ("disable", "disabled", "enable", "resume"),
+    ] {
+        desk.does(&["builder", out, "b1"], "builder.mode");
+        let shown = desk.builder("b1");
+        assert_eq!(shown["mode"], mode, "{shown:#}");
+        assert!(
+            shown["mode_why"]
+                .as_str()
+                .unwrap()
+                .contains("reason number")
+        );
+        let job = desk.submit("waits");
+        assert!(
+            desk.explained(&job).contains(mode),
+            "{}",
+            desk.explained(&job)
+        );
+        assert_eq!(desk.queue(), [job.as_str()]);
+        let mend = format!("farmbell builder {back} b1");
+        desk.is_refused(&["builder", wrong, "b1"], REFUSED, &[mode, &mend]);
+        desk.does(&["builder", back, "b1"], "builder.mode");
+        assert_eq!(desk.verdict(&job), "succeeded");
+    }
+    assert_eq!(
+        desk.cli.run(&["queue"]).succeeds().stdout,
+        "nothing waits\n"
+    );
+    desk.is_refused(&["builder", "auto", "b1"], REFUSED, &["enabled"]);
+    desk.is_refused(
+        &["builder", "drain", "b9"],
+        NOT_FOUND,
+        &["b9", "farmbell builders"],
+    );
+}
+
+#[test]
+fn a_builder_is_reset_by_hand_and_removed() {
+    let mut farm = TestFarm::with_one_builder();
+    let mut desk = Desk::at(&farm);
+    desk.does(&["builder", "reset", "b1"], "builder.resetting");
+    desk.events.next_of("builder.clean");
+
+    let job = farm.cli().submit_script(&[], "exec sleep 600");
+    desk.events.next_of_job("job.running", &job);
+    desk.is_refused(
+        &["builder", "reset", "b1"],
+        REFUSED,
+        &["works on", "cancel"],
+    );
+    desk.is_refused(
+        &["builder", "remove", "b1"],
+        REFUSED,
+        &["still has", "--abandon"],
+    );
+    // A drain that does not wait for ever.
+    desk.does(
+        &["builder", "drain", "b1", "--within", "1ms"],
+        "builder.mode",
+    );
+    desk.events.next_of_job("job.returned", &job);
+    desk.does(&["job", "cancel", &job], "job.cancel_wished");
+    assert_eq!(desk.verdict(&job), "cancelled");
+
+    farm.agents[0].kill();
+    desk.does(&["builder", "remove", "b1", "--abandon"], "builder.removed");
+    desk.is_refused(
+        &["builder", "show", "b1"],
+        NOT_FOUND,
+        &["b1", "farmbell builders"],
+    );
+    assert_eq!(desk.cli.json(&["builders"]), Value::Array(Vec::new()));
+}
+
+#[test]
+fn jobs_are_ordered_held_back_ended_and_built_again_one_or_many() {
+    let farm = TestFarm::with_one_builder();
+    let mut desk = Desk::at(&farm);
+    desk.does(&["builder", "manual", "b1"], "builder.mode");
+    let one = desk.submit("one");
+    let two = desk.submit("two");
+    assert_eq!(desk.queue(), [one.as_str(), two.as_str()]);
+    desk.does(&["job", "set-priority", "100", &two], "job.priority");
+    assert_eq!(desk.queue(), [two.as_str(), one.as_str()]);
+    desk.does(&["job", "suspend", &two], "job.suspended");
+    assert!(
+        desk.explained(&two).contains("suspended"),
+        "{}",
+        desk.explained(&two)
+    );
+    desk.is_refused(
+        &["job", "retry", &one],
+        REFUSED,
+        &["not finished", "job show"],
+    );
+
+    // The bulk forms.
+    desk.does(&["job", "suspend", "--state", "waiting"], "bulk.ended");
+    assert!(
+        desk.explained(&one).contains("suspended"),
+        "{}",
+        desk.explained(&one)
+    );
+    desk.does(
+        &["job", "set-priority", "7", "--state", "waiting"],
+        "bulk.ended",
+    );
+    for job in [&one, &two] {
+        let shown = desk.cli.json(&["job", "show", job]);
+        assert_eq!(shown["job"]["priority"], 7, "{shown:#}");
+    }
+    desk.does(&["job", "resume", &two], "job.resumed");
+    desk.does(&["job", "cancel", "--state", "waiting"], "bulk.ended");
+    for job in [&one, &two] {
+        assert_eq!(
+            desk.cli.verdict(job)["job"]["verdict"]["verdict"],
+            "cancelled"
+        );
+    }
+    desk.is_refused(
+        &["job", "suspend", &one],
+        REFUSED,
+        &["has its verdict", "job retry"],
+    );
+    desk.does(&["job", "retry", "--state", "cancelled"], "job.retried");
+    desk.does(&["builder", "auto", "b1"], "builder.mode");
+    for _ in 0..2 {
+        desk.events.next_of("job.verdict");
+    }
+    for job in [&one, &two] {
+        let shown = desk.cli.json(&["job", "show", job]);
+        assert_eq!(shown["job"]["verdict"]["verdict"], "succeeded", "{shown:#}");
+    }
+
+    desk.is_refused(
+        &["job", "cancel", "zzzzzzzz"],
+        NOT_FOUND,
+        &["zzzzzzzz", "farmbell jobs"],
+    );
+    desk.is_refused(&["job", "cancel"], USAGE, &["no job is named", "--state"]);
+    desk.is_refused(
+        &["job", "cancel", &one, "--state", "waiting"],
+        USAGE,
+        &["at once"],
+    );
+    let said = desk.cli.run(&["job", "set-priority", "much", &one]);
+    assert_eq!(said.fails_naming(&["much"]).code, USAGE);
+}
+
+#[test]
+fn agents_and_tokens_are_revoked_and_removed() {
+    let mut farm = TestFarm::with_one_builder();
+    farm.add_agent("a2", &[BuilderPlan::named("b2")]);
+    let mut desk = Desk::at(&farm);
+    let standing = |cli: &Cli, name: &str| {
+        let agents = cli.json(&["agents"]);
+        let agents = agents.as_array().unwrap().clone();
+        let found = agents.into_iter().find(|agent| agent["name"] == name);
+        found.map(|agent| agent["standing"].as_str().unwrap().to_owned())
+    };
+    desk.does(&["agent", "revoke", "a2"], "agent.revoked");
+    assert_eq!(standing(&desk.cli, "a2").as_deref(), Some("revoked"));
+    desk.is_refused(
+        &["agent", "approve", "a2"],
+        REFUSED,
+        &["never comes back", "join"],
+    );
+    // It is told so, and does not come back with its key.
+    farm.agents[1].kill();
+    let builders = [BuilderPlan::named("b2")];
+    let again = Agent::prepare(farm.binaries(), &farm.file("a2"), "a2", &builders);
+    let token = desk.cli.token(&[]);
+    again.join(&token).fails_naming(&["revoked"]);
+    desk.does(&["agent", "remove", "a2"], "agent.removed");
+    assert_eq!(standing(&desk.cli, "a2"), None);
+    desk.is_refused(
+        &["agent", "remove", "a2"],
+        NOT_FOUND,
+        &["a2", "farmbell agents"],
+    );
+    desk.does(&["agent", "approve", "a1"], "agent.approved");
+
+    let token = desk.cli.json(&["token", "create", "--uses", "3"]);
+    let number = &token["view"]["id"];
+    let id = number.to_string();
+    let listed = |cli: &Cli| {
+        let tokens = cli.json(&["token", "list"]);
+        let tokens = tokens.as_array().unwrap().clone();
+        let found = tokens.into_iter().find(|one| one["id"] == *number);
+        found.expect("it is listed")["revoked"].clone()
+    };
+    assert_eq!(listed(&desk.cli), false);
+    desk.does(&["token", "revoke", &id], "token.revoked");
+    assert_eq!(listed(&desk.cli), true);
+    let late = Agent::prepare(farm.binaries(), &farm.file("late"), "late", &builders);
+    let said: Said = late.join(token["token"].as_str().unwrap());
+    said.fails_naming(&["token-wrong", "farmbell token create"]);
+    let refused = desk.events.next_of("token.refused");
+    assert!(
+        refused.why.contains("'late': this token was revoked"),
+        "{refused:?}"
+    );
+    desk.is_refused(&["token", "revoke", "1"], NOT_FOUND, &["token list"]);
+}
