@@ -25,6 +25,15 @@ impl Backoff {
         cap.mul_f64(fraction())
     }
 
+    /// The wait after a try that failed after `lasted`. One that went on for
+    /// longer than any wait worked, and ended for a reason of its own.
+    pub fn next_wait_after(&mut self, lasted: Duration) -> Duration {
+        if lasted > LONGEST {
+            self.succeeded();
+        }
+        self.next_wait()
+    }
+
     /// It worked: the next failure is a first one.
     pub const fn succeeded(&mut self) {
         self.failures = 0;
@@ -58,5 +67,14 @@ mod tests {
         }
         backoff.succeeded();
         assert!(backoff.next_wait() <= FIRST);
+    }
+
+    #[test]
+    fn a_try_that_worked_for_long_is_followed_by_a_short_wait() {
+        let mut backoff = Backoff::default();
+        for _ in 0..50 {
+            assert!(backoff.next_wait_after(Duration::ZERO) <= LONGEST);
+        }
+        assert!(backoff.next_wait_after(2 * LONGEST) <= FIRST);
     }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use log::{Cut, LogGrowth};
 
@@ -209,6 +210,7 @@ async fn repeat(mut transfer: Transfer, asks: mpsc::Sender<Ask>) -> Result<(), B
     let mut backoff = Backoff::default();
     loop {
         let lease = pool::lease(&asks).await.ok_or(BulkError::Gone)?;
+        let began = Instant::now();
         let moved = match &mut transfer {
             Transfer::Log(log) => log.run(&lease.connection).await,
             Transfer::Blob(blob) => blob.run(&lease.connection).await,
@@ -231,7 +233,7 @@ async fn repeat(mut transfer: Transfer, asks: mpsc::Sender<Ask>) -> Result<(), B
             Err(Stopped::Local(error)) => return Err(BulkError::Local(error)),
             Err(Stopped::Cut(error)) => {
                 tracing::info!(%error, "a transfer was cut: it will go on");
-                tokio::time::sleep(backoff.next_wait()).await;
+                tokio::time::sleep(backoff.next_wait_after(began.elapsed())).await;
             }
         }
     }

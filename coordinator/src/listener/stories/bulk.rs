@@ -13,6 +13,7 @@ use farmbell_protocol::client::quic::{BulkTuning, Profile};
 use farmbell_protocol::client::session::{LinkState, Linked};
 use farmbell_protocol::client::transport::Connection;
 use farmbell_protocol::digest::{CHUNK_BYTES, ChunkList, ChunkListBuilder};
+use farmbell_protocol::id::SessionId;
 use farmbell_protocol::version::CloseCode;
 use tokio::sync::watch;
 
@@ -129,6 +130,44 @@ async fn after_a_cut_at_most_a_window_and_a_chunk_are_sent_again() {
         "{received} bytes came for {}",
         list.length()
     );
+}
+
+#[tokio::test]
+async fn a_new_session_is_not_kept_waiting_by_the_old_one_s_dead_address() {
+    let world = World::start().await;
+    let (mut agent, _) = Agent::linked(&world, "agent").await;
+    world.submit().await;
+    let attempt = agent.running().await;
+    let (bytes, list) = content(1);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    // As a host whose coordinator is gone: it hears and never answers.
+    let dead = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (bulk, link) = client(&world, &agent);
+    let LinkState::Linked(here) = link.borrow().clone() else {
+        panic!("it is linked")
+    };
+    let mut before = (*here).clone();
+    before.bulk_address = dead.local_addr().unwrap().to_string();
+    before.welcome.session = SessionId(before.welcome.session.0 - 1);
+    link.send_replace(LinkState::Linked(Arc::new(before)));
+
+    let path = file.path().to_owned();
+    let sending = bulk.send_blob(attempt, path, list.clone());
+    let mut datagram = [0; 2048];
+    let dialled = async {
+        dead.recv(&mut datagram).await.unwrap();
+        link.send_replace(LinkState::Linked(here));
+    };
+    let (sent, ()) = tokio::join!(sending, dialled);
+    sent.unwrap();
+    // A farewell may come, or one repeat; who goes on dialling to the end of
+    // its patience asks twice as often at least.
+    let mut asked_again = 0;
+    while dead.try_recv(&mut datagram).is_ok() {
+        asked_again += 1;
+    }
+    assert!(asked_again < 4, "asked {asked_again} times more");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::client::identity::Identity;
 use crate::client::quic::{BulkTuning, Profile};
 use crate::client::session::{LinkState, Linked};
 use crate::client::transport::Connection;
+use crate::id::SessionId;
 use crate::version::CloseCode;
 
 /// An unused connection is kept this long: builds of a busy farm follow each
@@ -130,7 +131,9 @@ impl Pool {
         }
     }
 
-    /// Waits for a session, then dials for it.
+    /// Waits for a session, then dials for it, for as long as it is the live
+    /// one: the door of a coordinator that is gone would answer to the last
+    /// packet of a long series, seconds after its next life is there.
     async fn dial(&mut self) -> Result<Open, String> {
         let linked = loop {
             if let LinkState::Linked(linked) = &*self.link.borrow_and_update() {
@@ -139,16 +142,14 @@ impl Pool {
             let changed = self.link.changed().await;
             changed.map_err(|_| "the agent goes down".to_owned())?;
         };
-        let connection = dial(
-            &linked.bulk_address,
-            &self.identity,
-            &linked.pins,
-            Profile::Bulk(self.tuning),
-        )
-        .await
-        .map_err(|error| error.to_string())?;
-        let greeted = tokio::time::timeout(DIAL_TIME, greet(&connection, &linked)).await;
-        greeted.map_err(|_| "the bulk door does not answer".to_owned())??;
+        // The clone leaves the change itself for whoever waits to dial again.
+        let mut link = self.link.clone();
+        let connection = tokio::select! {
+            connection = self.dial_for(&linked) => connection?,
+            () = moved_on(&mut link, linked.welcome.session) => {
+                return Err("the session is over".to_owned());
+            }
+        };
         let (user, users) = mpsc::channel(1);
         Ok(Open {
             connection,
@@ -157,6 +158,20 @@ impl Pool {
             user: user.downgrade(),
             idle_since: Some(Instant::now()),
         })
+    }
+
+    async fn dial_for(&self, linked: &Linked) -> Result<Connection, String> {
+        let connection = dial(
+            &linked.bulk_address,
+            &self.identity,
+            &linked.pins,
+            Profile::Bulk(self.tuning),
+        )
+        .await
+        .map_err(|error| error.to_string())?;
+        let greeted = tokio::time::timeout(DIAL_TIME, greet(&connection, linked)).await;
+        greeted.map_err(|_| "the bulk door does not answer".to_owned())??;
+        Ok(connection)
     }
 }
 
@@ -200,11 +215,7 @@ async fn over(link: &mut watch::Receiver<LinkState>, open: &mut Option<Open>) {
     let Some(open) = open else {
         return std::future::pending().await;
     };
-    let session = open.of.welcome.session;
-    let moved_on = link.wait_for(|state| match state {
-        LinkState::Linked(linked) => linked.welcome.session != session,
-        LinkState::Dialing | LinkState::Waiting { .. } => true,
-    });
+    let moved_on = moved_on(link, open.of.welcome.session);
     let connection = open.connection.clone();
     let unused = async {
         if open.idle_since.is_none() {
@@ -219,6 +230,16 @@ async fn over(link: &mut watch::Receiver<LinkState>, open: &mut Option<Open>) {
     tokio::select! {
         closed = connection.closed() => tracing::debug!(%closed, "the bulk connection is over"),
         () = unused => connection.close(CloseCode::Done, "unused"),
-        _ = moved_on => connection.close(CloseCode::Done, "the session is over"),
+        () = moved_on => connection.close(CloseCode::Done, "the session is over"),
     }
+}
+
+/// Ends when this session is not the live one any more.
+async fn moved_on(link: &mut watch::Receiver<LinkState>, session: SessionId) {
+    let moved = link.wait_for(|state| match state {
+        LinkState::Linked(linked) => linked.welcome.session != session,
+        LinkState::Dialing | LinkState::Waiting { .. } => true,
+    });
+    // Without a keeper of sessions there is none any more either.
+    drop(moved.await);
 }
