@@ -12,6 +12,7 @@
 //! | `GET jobs/ID`, `…/explain`, `…/artifacts` | an id or a unique beginning of one |
 //! | `GET jobs/ID/wait?timeout_ms` | answered when there is a verdict |
 //! | `GET jobs/ID/log?attempt&offset&tail&follow` | `X-Log-Offset`, `X-Attempt` |
+//! | `GET jobs/ID/log/cuts?attempt` | where bytes over the limit were dropped |
 //! | `GET jobs/ID/next-attempt?after` | answered when there is one |
 //! | `POST jobs/ID/cancel`, `…/retry`, `…/wake`, `…/act` | acts: see [`wire::JobActSpec`] |
 //! | `POST bulk`, `brake` | the same to all jobs of a filter; the least score that starts |
@@ -161,6 +162,7 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/jobs/{job}/wait", get(jobs::wait))
         .route("/jobs/{job}/next-attempt", get(jobs::next_attempt))
         .route("/jobs/{job}/log", get(logs::log))
+        .route("/jobs/{job}/log/cuts", get(logs::cuts))
         .route("/jobs/{job}/artifacts", get(artifacts::list))
         .route("/artifacts/{job}/{*name}", get(artifacts::get))
         .route("/overview", get(builders::overview))

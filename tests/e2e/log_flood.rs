@@ -4,7 +4,12 @@
 use farmbell_tests::harness::{BuilderPlan, TestFarm};
 
 const LIMIT: usize = 100_000;
-const LAST: u32 = 3_000_000;
+const LAST: u32 = 1_000_000;
+
+/// The bytes of `seq 1 LAST`.
+fn said(last: u32) -> usize {
+    (1..=last).map(|number| number.to_string().len() + 1).sum()
+}
 
 #[test]
 fn of_a_flooded_log_head_and_tail_are_kept_and_another_builder_works_on() {
@@ -27,6 +32,12 @@ fn of_a_flooded_log_head_and_tail_are_kept_and_another_builder_works_on() {
     assert_eq!(shown["job"]["verdict"]["verdict"], "succeeded", "{shown:#}");
     let log = farm.cli().log(&flood);
     assert_eq!(log.len(), LIMIT, "of {LAST} lines");
+    let dropped = said(LAST) - LIMIT;
+    let told = farm.cli().run(&["logs", &flood]).succeeds().stderr;
+    assert!(
+        told.contains(&format!("{dropped} bytes that followed byte ")),
+        "{told}"
+    );
     assert!(log.starts_with("1\n2\n3\n"));
     assert!(log.ends_with(&format!("\n{}\n{LAST}\n", LAST - 1)));
 }

@@ -13,6 +13,7 @@ use super::client::{Answer, Retries, Trouble, segment};
 use super::exit::{Exit, Failure, Result};
 use super::output::{remark, stdout_is_terminal};
 use super::wait;
+use crate::http::wire::CutView;
 use crate::inert::Washer;
 
 #[derive(Args, Debug)]
@@ -56,6 +57,7 @@ pub(super) async fn run(context: &Context, args: &LogsArgs) -> Result<Exit> {
     if !args.follow {
         read(context, &args.job, &mut place, &mut sink, false, args.tail).await?;
         sink.finish()?;
+        tell_cuts(context, &args.job, &place).await?;
         return Ok(Exit::Ok);
     }
     let jobs = [args.job.clone()];
@@ -85,6 +87,7 @@ async fn follow_into(
         };
         read(context, job, &mut place, sink, true, tail.take()).await?;
         sink.finish()?;
+        tell_cuts(context, job, &place).await?;
         seen = Some(attempt);
     }
     Ok(())
@@ -128,6 +131,21 @@ async fn read(
             Err(Trouble::Cut(failure)) => retries.pause(failure).await?,
         }
     }
+}
+
+/// What was shown is not all that was said: where, and how much is missing.
+async fn tell_cuts(context: &Context, job: &str, place: &Place) -> Result<()> {
+    let mut path = format!("/api/v1/jobs/{}/log/cuts", segment(job));
+    if let Some(attempt) = &place.attempt {
+        path.push_str(&format!("?attempt={}", segment(attempt)));
+    }
+    let cuts: Vec<CutView> = context.client.get(&path).await?;
+    for CutView { offset, dropped } in cuts {
+        remark(&format!(
+            "-- {dropped} bytes that followed byte {offset} are not kept: the log is over its limit --"
+        ));
+    }
+    Ok(())
 }
 
 fn log_path(job: &str, place: &Place, follow: bool, tail: Option<u64>) -> String {

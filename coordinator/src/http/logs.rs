@@ -2,6 +2,7 @@
 //! first byte goes in `X-Log-Offset`, the attempt in `X-Attempt`, so that a
 //! reader can go on where it stopped.
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -16,8 +17,8 @@ use super::extract::Asked;
 use super::lookup::{self, Ordinal};
 use super::problem::{Result, internal, invalid, not_found};
 use super::watch::Watch;
-use super::wire::Problem;
-use super::{Api, blocking};
+use super::wire::{CutView, Problem};
+use super::{Api, blocking, show};
 use crate::logs::{LogError, Logs};
 
 /// Bytes read from a log at a time.
@@ -76,6 +77,28 @@ pub(super) async fn log(
         stored(api.logs.clone(), attempt.id, from, extent.length)
     };
     Ok((headers(&attempt, from), body).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CutsQuery {
+    /// `GENERATION.NUMBER`; the newest otherwise.
+    attempt: Option<String>,
+}
+
+pub(super) async fn cuts(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Asked(query): Asked<CutsQuery>,
+) -> Result<Json<Vec<CutView>>> {
+    let wanted = query.attempt.as_deref().map(Ordinal::parse).transpose()?;
+    let attempt = attempt(&api, &caller, &id, wanted, false).await?;
+    let logs = api.logs.clone();
+    let cuts = blocking(move || logs.cuts(attempt.id))
+        .await?
+        .map_err(|e| internal(&e))?;
+    Ok(Json(cuts.iter().map(show::cut).collect()))
 }
 
 /// The attempt whose log is wanted. Who follows waits for the first one.

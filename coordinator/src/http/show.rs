@@ -17,9 +17,10 @@ pub(super) use builder::{agent, builder, overview};
 
 use super::lookup::Ordinal;
 use super::wire::{
-    ArtifactView, AttemptView, BuilderReasons, CancelView, EndView, EnvelopeView, EventView,
-    JobView, OutcomeView, PlanView, TokenView, UsageView, VerdictView,
+    ArtifactView, AttemptView, BuilderReasons, CancelView, CutView, EndView, EnvelopeView,
+    EventView, JobView, OutcomeView, PlanView, TokenView, UsageView, VerdictView,
 };
+use crate::logs::Cut;
 
 pub(super) fn job(job: &JobRecord) -> JobView {
     let live = match &job.state {
@@ -168,6 +169,13 @@ pub(super) fn artifact(attempt: &AttemptRecord, output: &Output) -> ArtifactView
         digest: output.digest.to_string(),
         length: output.length,
         executable: output.executable,
+    }
+}
+
+pub(super) const fn cut(cut: &Cut) -> CutView {
+    CutView {
+        offset: cut.offset,
+        dropped: cut.dropped,
     }
 }
 

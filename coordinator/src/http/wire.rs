@@ -25,9 +25,9 @@ pub use builder::{
 pub use event::EventView;
 pub use health::HealthView;
 pub use job::{
-    ArtifactView, AttemptView, BuilderReasons, CancelView, EndView, ExplainView, JobDetail,
-    JobList, JobView, OutcomeView, PlanView, QueueView, QueuedView, UsageView, VerdictView,
-    WaitView,
+    ArtifactView, AttemptView, BuilderReasons, CancelView, CutView, EndView, ExplainView,
+    JobDetail, JobList, JobView, OutcomeView, PlanView, QueueView, QueuedView, UsageView,
+    VerdictView, WaitView,
 };
 pub use problem::{Code, Problem};
 pub use spec::{

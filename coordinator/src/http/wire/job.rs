@@ -131,6 +131,15 @@ pub struct ArtifactView {
     pub executable: bool,
 }
 
+/// Bytes of a log that were over its limit and are stored nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutView {
+    /// The stored byte before which they stood.
+    pub offset: u64,
+    /// How many.
+    pub dropped: u64,
+}
+
 /// Why a job waits, or what became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainView {
