@@ -224,6 +224,11 @@ async fn a_log_arrives_whole_with_its_cuts_in_their_places() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &text).unwrap();
     let cuts = vec![
+        // Told only when the bytes behind it have gone already.
+        Cut {
+            offset: 20,
+            dropped: 5,
+        },
         Cut {
             offset: 100,
             dropped: 7,
@@ -256,7 +261,7 @@ async fn a_log_arrives_whole_with_its_cuts_in_their_places() {
     assert_eq!(world.logs.read_range(attempt, 0, text.len()).unwrap(), text);
     let stored = world.logs.cuts(attempt).unwrap();
     let stored: Vec<_> = stored.iter().map(|cut| (cut.offset, cut.dropped)).collect();
-    assert_eq!(stored, [(100, 7), (length, 9)]);
+    assert_eq!(stored, [(20, 5), (100, 7), (length, 9)]);
 }
 
 #[tokio::test]

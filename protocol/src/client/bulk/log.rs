@@ -56,7 +56,8 @@ impl LogTransfer {
             other => return Err(out_of_place(&other)),
         };
         let file = opened(self.path.clone()).await?;
-        // Cuts at the present offset may be missing there: they are repeated.
+        // Cuts may be missing there, and are told later than the bytes behind
+        // them: all are said again, and counted once.
         let mut cuts_sent_to = None;
         loop {
             let growth = self.growth.borrow_and_update().clone();
@@ -102,7 +103,7 @@ async fn send_grown(
     loop {
         let mut until = growth.length;
         for cut in &growth.cuts {
-            if cut.offset < at || cuts_sent_to.is_some_and(|sent| cut.offset <= sent) {
+            if cuts_sent_to.is_some_and(|sent| cut.offset <= sent) {
                 continue;
             }
             if cut.offset > at {
