@@ -4,7 +4,7 @@
 //! is committed.
 //!
 //! Invariant: a file goes only if no committed record speaks of it and nobody
-//! can be about to write one that does: it was not touched for [`AT_REST`]
+//! can be about to write one that does: it was not touched for `AT_REST`
 //! before now, nor before the oldest attempt under way was assigned.
 
 use std::collections::BTreeSet;
