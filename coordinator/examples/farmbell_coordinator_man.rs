@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 fn main() -> anyhow::Result<()> {
-    let directory = std::env::args_os().nth(1).context("usage: man DIRECTORY")?;
+    let directory = std::env::args_os()
+        .nth(1)
+        .context("usage: farmbell_coordinator_man DIRECTORY")?;
     let directory = Path::new(&directory);
     for command in [
         farmbell_coordinator::cli::command(),

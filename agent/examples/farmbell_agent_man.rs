@@ -4,7 +4,9 @@
 use anyhow::Context as _;
 
 fn main() -> anyhow::Result<()> {
-    let directory = std::env::args_os().nth(1).context("usage: man DIRECTORY")?;
+    let directory = std::env::args_os()
+        .nth(1)
+        .context("usage: farmbell_agent_man DIRECTORY")?;
     std::fs::create_dir_all(&directory)?;
     Ok(clap_mangen::generate_to(
         farmbell_agent::cli::command(),
