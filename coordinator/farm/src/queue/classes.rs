@@ -63,7 +63,7 @@ struct ProfileEntry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
     classes: Vec<Option<Class>>,
-    class_ids: BTreeMap<(Needs, Vec<BuilderId>), ClassId>,
+    class_ids: BTreeMap<Needs, BTreeMap<Vec<BuilderId>, ClassId>>,
     class_holes: Vec<usize>,
     profiles: Vec<Option<ProfileEntry>>,
     profile_ids: BTreeMap<Profile, ProfileId>,
@@ -127,8 +127,8 @@ impl Classes {
     pub(crate) fn intern(&mut self, needs: &Needs, mut avoids: Vec<BuilderId>) -> ClassId {
         avoids.sort_unstable();
         avoids.dedup();
-        let key = (needs.clone(), avoids);
-        if let Some(id) = self.class_ids.get(&key) {
+        let known = self.class_ids.get(needs);
+        if let Some(id) = known.and_then(|of_needs| of_needs.get(&avoids)) {
             let id = *id;
             self.get_mut(id).users += 1;
             return id;
@@ -146,14 +146,15 @@ impl Classes {
             }
         }
         self.classes[at] = Some(Class {
-            needs: key.0.clone(),
-            avoids: key.1.clone(),
+            needs: needs.clone(),
+            avoids: avoids.clone(),
             users: 1,
             waiting: 0,
             profiles,
         });
         let id = ClassId::at(at);
-        self.class_ids.insert(key, id);
+        let of_needs = self.class_ids.entry(needs.clone()).or_default();
+        of_needs.insert(avoids, id);
         id
     }
 
@@ -166,7 +167,12 @@ impl Classes {
         let Some(gone) = self.classes[class.index()].take() else {
             return;
         };
-        self.class_ids.remove(&(gone.needs, gone.avoids));
+        if let Some(of_needs) = self.class_ids.get_mut(&gone.needs) {
+            of_needs.remove(&gone.avoids);
+            if of_needs.is_empty() {
+                self.class_ids.remove(&gone.needs);
+            }
+        }
         for profile in gone.profiles.iter() {
             if let Some(Some(entry)) = self.profiles.get_mut(profile) {
                 entry.classes.clear(class.index());
