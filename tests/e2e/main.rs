@@ -24,4 +24,5 @@ mod refused_jobs;
 mod retired_history;
 mod session_ended;
 mod signal_barrage;
+mod stalled_store;
 mod terminal;

@@ -28,7 +28,7 @@ pub use api::Api;
 pub use around::{Around, Recorder};
 pub use binaries::Binaries;
 pub use cli::{Cli, Said, text};
-pub use coordinator::{Coordinator, CoordinatorPlan};
+pub use coordinator::{Coordinator, CoordinatorPlan, StoreHold};
 pub use daemon::{Daemon, Exit};
 pub use events::{Entry, Events};
 pub use network::{Host, Network, Plug};

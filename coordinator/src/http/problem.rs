@@ -48,7 +48,7 @@ impl From<Unavailable> for Problem {
         let (code, fix) = match &unavailable {
             Unavailable::Stalled(_) => (
                 Code::Stalled,
-                "Free space on the coordinator's disk; it goes on by itself.",
+                "Free the coordinator's disk, or end what holds its store; it goes on by itself.",
             ),
             Unavailable::Busy | Unavailable::Gone(_) => {
                 (Code::Unavailable, "Try again in a moment.")

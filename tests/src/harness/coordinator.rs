@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::PATIENCE;
 use super::around::Around;
 use super::binaries::Binaries;
 use super::cli::{Cli, Said};
@@ -32,7 +33,30 @@ pub struct Coordinator {
     pub around: Option<Around>,
 }
 
+/// The store's write lock in the hands of this process, as a person's shell
+/// might hold it: while this lives no commit works.
+#[derive(Debug)]
+pub struct StoreHold {
+    _connection: rusqlite::Connection,
+}
+
 impl Coordinator {
+    /// Makes the store stall until what this gives is dropped.
+    ///
+    /// # Panics
+    /// If the store cannot be had between two commits.
+    #[must_use]
+    pub fn hold_store(&self) -> StoreHold {
+        let held = rusqlite::Connection::open(self.state().join("farm.db"))
+            .and_then(|connection| {
+                connection.busy_timeout(PATIENCE)?;
+                connection.execute_batch("BEGIN IMMEDIATE")?;
+                Ok(connection)
+            })
+            .expect("the store is free between two commits");
+        StoreHold { _connection: held }
+    }
+
     /// A coordinator with a fresh state directory, running.
     ///
     /// # Panics
