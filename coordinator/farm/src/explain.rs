@@ -2,7 +2,7 @@
 //! take it. Computes nothing of its own: placement's rule, the one dispatch
 //! uses, is asked for each builder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use farmbell_protocol::agent_to_coordinator::Fitness;
@@ -14,6 +14,7 @@ use crate::estimates::span_words;
 use crate::farm::Farm;
 use crate::jobs::Job;
 use crate::placement::{misfits, needs_of};
+use crate::queue::ProfileId;
 use crate::record::{AgentStanding, Needs};
 
 impl Farm {
@@ -97,13 +98,22 @@ impl Farm {
         self.estimates.left(&job.name, architecture, ran)
     }
 
-    /// Whether any known builder, in whatever state, could take such a job.
-    pub(crate) fn could_ever_run(&self, spec: &JobSpec) -> bool {
+    /// What builders offer, in whatever state they are; not those of a revoked
+    /// agent, which never comes back.
+    pub(crate) fn profiles_on_offer(&self) -> BTreeSet<ProfileId> {
+        self.builders
+            .values()
+            .filter(|builder| self.standing_of(builder) != AgentStanding::Revoked)
+            .map(|builder| builder.profile)
+            .collect()
+    }
+
+    /// Whether a builder that offers one of these could ever take such a job.
+    pub(crate) fn could_ever_run(&self, spec: &JobSpec, on_offer: &BTreeSet<ProfileId>) -> bool {
         let needs = needs_of(spec);
-        self.queue
-            .classes
-            .profiles()
-            .any(|profile| misfits(&needs, profile).is_empty())
+        on_offer
+            .iter()
+            .any(|profile| misfits(&needs, self.queue.classes.profile(*profile)).is_empty())
     }
 
     pub(crate) fn unmatched_refusal(&self, spec: &JobSpec) -> Refused {

@@ -9,6 +9,7 @@ mod dependencies;
 mod life;
 mod loss;
 mod operators;
+mod outages;
 mod reasons;
 mod resets;
 mod restores;

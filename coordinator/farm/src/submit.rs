@@ -107,7 +107,9 @@ impl Farm {
         if submit.allow_unmatched {
             return Ok(());
         }
-        match submit.jobs.iter().find(|spec| !self.could_ever_run(spec)) {
+        let on_offer = self.profiles_on_offer();
+        let mut specs = submit.jobs.iter();
+        match specs.find(|spec| !self.could_ever_run(spec, &on_offer)) {
             Some(spec) => Err(self.unmatched_refusal(spec)),
             None => Ok(()),
         }
@@ -205,11 +207,16 @@ impl Farm {
         }
         self.has_room(1)?;
         self.forget_wait(stored.id);
-        self.next_generation(by, stored, why)?;
+        // Whoever asks for a run lifts what held the one before.
+        let stored = JobRecord {
+            suspended: false,
+            ..stored.clone()
+        };
+        self.next_generation(by, &stored, why)?;
         Ok(Reply::Done)
     }
 
-    /// A decided job waits to be run again.
+    /// A decided job waits to be run again; one that is suspended stays so.
     pub(crate) fn next_generation(
         &mut self,
         by: &Text<128>,
@@ -233,7 +240,6 @@ impl Farm {
             ran: 0,
             refunded: 0,
             strikes: 0,
-            suspended: false,
             braked: false,
             rare: None,
             submitted: self.clock.now(),

@@ -92,11 +92,6 @@ impl Classes {
         &self.entry(profile).classes
     }
 
-    /// Every kind of builder that is known.
-    pub(crate) fn profiles(&self) -> impl Iterator<Item = &Profile> + '_ {
-        self.profiles.iter().flatten().map(|entry| &entry.profile)
-    }
-
     pub(crate) fn profile(&self, profile: ProfileId) -> &Profile {
         &self.entry(profile).profile
     }

@@ -238,6 +238,36 @@ fn an_operator_wakes_a_job_whatever_it_waits_for() {
 }
 
 #[test]
+fn a_job_that_was_suspended_is_woken_suspended_and_a_retry_lifts_it() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(of_suite("hello", "sid"));
+    let attempt = world.offered(&host);
+    let act = |act| Command::Job {
+        job,
+        act,
+        why: Text::new("the archive is half there").unwrap(),
+    };
+    world.ask(act(JobAct::Suspend)).unwrap();
+    blame::take(&mut world, &mut host, attempt, 1, missing("baz"));
+    world.now = world.now + Duration::from_secs(1);
+    provide(&mut world, "baz", "1", "sid");
+    assert!(world.waits(job) && world.offers().is_empty());
+    let explanation = explained(&mut world, job).unwrap().unwrap();
+    assert!(matches!(explanation.held, Some(Hold::Suspended)));
+    world.ask(act(JobAct::Resume)).unwrap();
+    let attempt = world.offered(&host);
+    assert_eq!((attempt.generation, attempt.number), (2, 1));
+
+    world.ask(act(JobAct::Suspend)).unwrap();
+    blame::take(&mut world, &mut host, attempt, 1, missing("qux"));
+    let stored = Box::new(world.store.jobs[&job].clone());
+    let why = Text::default();
+    world.ask(Command::Retry { job: stored, why }).unwrap();
+    assert_eq!(world.offered(&host).generation, 3);
+}
+
+#[test]
 fn a_retry_and_a_cancel_end_the_wait() {
     let (mut world, job) = asleep("baz");
     let stored = Box::new(world.store.jobs[&job].clone());

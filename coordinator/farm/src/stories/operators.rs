@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::{AgentAct, BuilderAct};
-use crate::record::OperatorMode;
+use crate::record::{AttemptEnd, OperatorMode};
 use farmbell_protocol::agent_to_coordinator::{Condition, Fitness, Refusal};
 
 fn act(world: &mut World, host: &Host, act: BuilderAct) -> Result<Reply, Refused> {
@@ -238,6 +238,23 @@ fn a_removed_builder_that_its_agent_shows_again_is_heard() {
     assert!(host.builders[0].last_seq > told);
     world.clean(&mut host);
     assert_eq!(world.offered(&host).number, 2);
+}
+
+#[test]
+fn a_refused_attempt_outlives_its_builder_that_is_removed() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    refuse(&mut world, &mut host, attempt, Refusal::NoSpace);
+    act(&mut world, &host, BuilderAct::Remove { abandon: false }).unwrap();
+    assert!(world.waits(job) && world.store.builders.is_empty());
+    let end = world.store.attempts[&attempt].end.clone();
+    assert!(matches!(end, Some(AttemptEnd::Refused { .. })), "{end:?}");
+    world.restart();
+    let other = world.ready(2);
+    let next = world.offered(&other);
+    assert_eq!((next.job, next.number), (job, 2));
 }
 
 #[test]

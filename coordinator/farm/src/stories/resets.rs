@@ -140,6 +140,29 @@ fn a_reboot_nobody_asked_for_voids_the_proof() {
 }
 
 #[test]
+fn a_quarantine_amid_a_reset_lets_it_end_and_gives_nothing_out() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let nonce = world.reset_order().unwrap();
+    world.submit(spec("hello"));
+    operators::set(&mut world, &host, OperatorMode::Quarantined);
+    assert!(world.reset_order().is_none());
+    world.prove(&mut host, nonce);
+    let record = world.record(&host);
+    assert_eq!(
+        (record.cleanliness, record.mode, record.strikes),
+        (Cleanliness::Clean, OperatorMode::Quarantined, 0)
+    );
+    assert!(world.offers().is_empty());
+    // Whatever was done to it meanwhile, that proof is worth nothing.
+    operators::set(&mut world, &host, OperatorMode::Enabled);
+    assert!(world.offers().is_empty());
+    world.clean(&mut host);
+    assert_eq!(world.offered(&host).number, 1);
+}
+
+#[test]
 fn a_reset_that_would_take_the_outputs_along_waits_for_the_verdict() {
     let mut world = World::new();
     let mut host = world.host(1);

@@ -152,6 +152,34 @@ fn a_superseded_job_never_starts_and_its_late_result_is_dropped() {
 }
 
 #[test]
+fn a_superseded_job_that_is_retried_runs_again_and_not_by_its_late_result() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let late = world.running(&mut host, "old");
+    let job = late.job;
+    act(&mut world, job, JobAct::Supersede);
+    let retry = |world: &mut World| {
+        let stored = Box::new(world.store.jobs[&job].clone());
+        let why = Text::new("the new one is broken").unwrap();
+        world.ask(Command::Retry { job: stored, why })
+    };
+    assert!(retry(&mut world).is_err(), "its attempt is under way");
+    world.end(&mut host, late, Outcome::Succeeded);
+    world.seal(&mut host, late);
+    world.clean_if_ordered(&mut host);
+    world.deliver(late);
+    assert_eq!(world.verdict(job), Some(Verdict::Superseded));
+    retry(&mut world).unwrap();
+    let next = world.offered(&host);
+    assert_eq!((next.job, next.generation, next.number), (job, 2, 1));
+    world.run(&mut host, next, Outcome::Succeeded);
+    world.deliver(late);
+    assert_eq!(world.verdict(job), None, "what came late is not its result");
+    world.deliver(next);
+    assert_eq!(world.verdict(job), Some(Verdict::Succeeded));
+}
+
+#[test]
 fn an_owner_has_no_more_attempts_than_its_limit() {
     let mut settings = Settings::default();
     settings.shares.insert(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::effect::{RefusedCode, Why};
+use crate::event::AgentAct;
 
 fn submit(world: &mut World, spec: JobSpec) -> Result<Reply, Refused> {
     world.ask(Command::Submit(Submit {
@@ -36,6 +37,58 @@ fn a_known_builder_that_is_away_is_enough() {
     let host = world.ready(1);
     world.handle(Event::Closed { conn: host.conn });
     submit(&mut world, spec("hello")).unwrap();
+}
+
+#[test]
+fn a_revoked_agents_builders_are_no_reason_to_take_a_job() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let agent = world.record(&host).agent;
+    let why = Text::new("stolen").unwrap();
+    world
+        .ask(Command::Agent {
+            agent,
+            act: AgentAct::Revoke,
+            why,
+        })
+        .unwrap();
+    let refused = submit(&mut world, spec("hello")).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Unmatched);
+    assert!(refused.cause.contains("of a revoked agent"), "{refused:?}");
+    assert_eq!(world.hello(&mut host), Some(CloseCode::Revoked));
+    world.ready(2);
+    submit(&mut world, spec("hello")).unwrap();
+}
+
+#[test]
+fn a_key_that_is_repeated_while_its_job_finishes_finds_that_job() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let again = |world: &mut World| {
+        let reply = world.ask(Command::Submit(Submit {
+            key: Some(Text::new("nightly").unwrap()),
+            jobs: List::new(vec![spec("hello")]).unwrap(),
+            allow_unmatched: false,
+        }));
+        match reply {
+            Ok(Reply::Submitted { jobs, existed, .. }) => (jobs[0], existed),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (job, existed) = again(&mut world);
+    assert!(!existed);
+    let attempt = world.offered(&host);
+    world.accept(&mut host, attempt);
+    world.start(&mut host, attempt);
+    assert_eq!(again(&mut world), (job, true));
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    assert_eq!(again(&mut world), (job, true), "its outputs are counted");
+    world.seal(&mut host, attempt);
+    assert_eq!(again(&mut world), (job, true), "its outputs travel");
+    world.deliver(attempt);
+    assert_eq!(world.verdict(job), Some(Verdict::Succeeded));
+    assert_eq!(again(&mut world), (job, true), "it has its verdict");
+    assert_eq!(world.store.jobs.len(), 1);
 }
 
 #[test]

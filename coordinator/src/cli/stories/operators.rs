@@ -36,6 +36,28 @@ async fn over_tcp_everyone_reads_and_the_token_writes() {
 }
 
 #[tokio::test]
+async fn a_private_job_is_explained_to_operators_and_is_not_there_for_readers() {
+    let world = World::start().await;
+    let secret = Spec {
+        private: true,
+        ..job("secret")
+    };
+    let submitted = world.submit(vec![secret]).await;
+    let id = submitted.jobs[0].id.as_str();
+    assert_eq!(world.types(&["job", "explain", id]).await, Ok(Exit::Ok));
+    let never = failure(types(&world.tcp, &["job", "explain", "zzzzzzzz"]).await);
+    for command in ["explain", "show"] {
+        // Neither its whole id nor the beginning of one tells that it exists.
+        for text in [id, &id[..7]] {
+            let refused = failure(types(&world.tcp, &["job", command, text]).await);
+            assert_eq!(refused.exit, never.exit);
+            let said = refused.to_string();
+            assert_eq!(said.replace(text, "zzzzzzzz"), never.to_string());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_and_can_be_revoked() {
     let world = World::start().await;
     let request = TokenCreate {
