@@ -17,6 +17,7 @@ mod idle_with_work;
 mod latency;
 pub mod machine;
 mod million;
+mod nginx;
 mod process;
 pub mod quic;
 pub mod row;

@@ -1,5 +1,5 @@
 //! An artifact of 1 GiB from a builder's disk to the coordinator's, verified,
-//! against raw quinn doing the same work.
+//! against raw quinn doing the same work, and nginx beside it.
 
 use std::fs::File;
 use std::io::{Read as _, copy};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::nginx::Nginx;
 use super::row::{Floor, Mark, Row};
 use super::sample::Samples;
 use super::{Plan, quic};
@@ -20,29 +21,44 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     fill(&source, bytes)?;
     let mut ours = Samples::default();
     let mut raw = Samples::default();
+    let mut known = Samples::default();
+    let nginx = Nginx::start(&farm.file("nginx"))?;
     for _ in 0..plan.runs(5) {
         raw.push(quic::transfer(&source, &farm.file("target"))?);
         ours.push(upload(&farm, &source)?);
+        known.push(nginx.put(&source)?);
     }
     let rate = |span: Duration| megabytes(bytes) / span.as_secs_f64();
-    Ok(vec![Row {
+    let floor = || Floor {
+        what: "raw quinn, file and BLAKE3",
+        median: rate(raw.median()),
+        runs: raw.runs(),
+    };
+    let row = Row {
         id: "upload",
         what: "one artifact to disk, verified".to_owned(),
         unit: "MB/s",
         median: rate(ours.median()),
         p99: None,
         runs: ours.runs(),
-        floor: Some(Floor {
-            what: "raw quinn, file and BLAKE3",
-            median: rate(raw.median()),
-            runs: raw.runs(),
-        }),
+        floor: Some(floor()),
         mark: Mark::FloorTimesAtLeast(0.8),
         note: format!(
             "{} MiB, from sealed to the verdict as the history tells it",
             bytes >> 20
         ),
-    }])
+    };
+    let beside = Row {
+        id: "upload of nginx",
+        what: "the same file by PUT over TLS 1.3, from curl".to_owned(),
+        median: rate(known.median()),
+        runs: known.runs(),
+        floor: Some(floor()),
+        mark: Mark::Information,
+        note: "neither hashed nor synced".to_owned(),
+        ..row
+    };
+    Ok(vec![row, beside])
 }
 
 /// Random, so that nothing on the way can make it shorter.
