@@ -54,12 +54,13 @@ pub(super) async fn take(
         let delivered = transfers.delivered.clone();
         blocking(move || delivered.note(attempt, digest, length)).await?
     };
-    failpoint::pass(Failpoint::BlobUnsaid);
-    stream.send.send(BlobStored { digest }).await?;
-    stream.send.finish();
+    // The farm first: an agent that was told does not say it again.
     let admissions = &transfers.admissions;
     let collected = admissions.stored(attempt, digest, length, noted);
     collect::tell(attempt, collected, transfers).await?;
+    failpoint::pass(Failpoint::BlobUnsaid);
+    stream.send.send(BlobStored { digest }).await?;
+    stream.send.finish();
     Ok(())
 }
 

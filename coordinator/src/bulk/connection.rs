@@ -159,7 +159,11 @@ async fn streams(connection: &Connection, agent: AgentId, transfers: &Transfers)
                 Ok((send, receive)) => {
                     running.spawn(stream(send, receive, agent, transfers.clone()));
                 }
-                Err(closed) => return closed,
+                Err(closed) => {
+                    // Each ends by itself now; what it has made durable it tells first.
+                    while running.join_next().await.is_some() {}
+                    return closed;
+                }
             },
             Some(ended) = running.join_next(), if !running.is_empty() => match ended {
                 Ok(None) => {}
@@ -181,7 +185,7 @@ async fn stream(
     let first = tokio::time::timeout(FIRST_FRAME_TIME, receive.expect_next()).await;
     let request = match first {
         Ok(Ok(request)) => request,
-        Ok(Err(error)) => return error.close_code(),
+        Ok(Err(error)) => return nonsense(&error),
         Err(_) => return Some(CloseCode::Silent),
     };
     let attempt = match &request {
@@ -210,7 +214,7 @@ async fn stream(
         Ok(()) => None,
         Err(Stopped::Frame(error)) => {
             tracing::debug!(%attempt, %error, "a transfer was cut");
-            error.close_code().filter(|code| *code != CloseCode::Done)
+            nonsense(&error)
         }
         Err(Stopped::Driver(gone)) => {
             tracing::debug!(%gone, "the coordinator is going down");
@@ -226,6 +230,15 @@ async fn stream(
             }
             None
         }
+    }
+}
+
+/// Under which name a stream's trouble ends its connection. One that only broke
+/// off was given up over there: its neighbours go on.
+const fn nonsense(error: &FrameError) -> Option<CloseCode> {
+    match error {
+        FrameError::Torn | FrameError::Stream(_) => None,
+        FrameError::Codec(_) | FrameError::Slow | FrameError::Stalled => error.close_code(),
     }
 }
 

@@ -18,14 +18,15 @@ pub(super) async fn take(stream: &mut Stream, transfers: &Transfers) -> Result<(
     stream.send.send(LogHave { offset }).await?;
     let length = take_until_end(stream, transfers).await?;
     transfers.logs.close(attempt, length).await?;
-    failpoint::pass(Failpoint::LogUnsaid);
-    stream.send.send(LogStored { offset: length }).await?;
-    stream.send.finish();
+    // The farm first: an agent that was told does not say it again.
     let bytes = length;
     transfers
         .farm
         .tell(Event::LogClosed { attempt, bytes })
         .await?;
+    failpoint::pass(Failpoint::LogUnsaid);
+    stream.send.send(LogStored { offset: length }).await?;
+    stream.send.finish();
     Ok(())
 }
 

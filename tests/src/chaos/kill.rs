@@ -78,7 +78,8 @@ impl Side {
         match self {
             Self::Agent => {
                 let all = agent::Failpoint::ALL.iter();
-                all.map(|point| point.name()).collect()
+                let deadly = all.filter(|point| point.ends_process());
+                deadly.map(|point| point.name()).collect()
             }
             Self::Coordinator => {
                 let all = coordinator::Failpoint::ALL.iter();
