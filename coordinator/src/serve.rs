@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
+use farmbell_farm::{SealKey, Settings};
 use farmbell_protocol::client::identity::Identity;
 use farmbell_protocol::client::quic::ServerKeys;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -49,6 +50,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .block_on(serve(config, locked))
 }
 
+/// What the farm's seals are made with; another text would break them all.
+const SEALS: &str = "farmbell 2026 seals of epochs and attempts";
+
 async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
     let state = locked.directory().clone();
@@ -80,7 +84,10 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
     let mut running = driver::start(
         lanes,
         Parts {
-            settings: config.farm.clone(),
+            settings: Settings {
+                seal: SealKey::new(identity.derive(SEALS)),
+                ..config.farm.clone()
+            },
             store,
             outbox: doors.outbox(depots.logs.clone(), retiring),
             specs: depots.specs.clone(),

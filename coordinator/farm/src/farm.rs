@@ -58,6 +58,8 @@ pub struct Farm {
     pub(crate) submission_keys: BTreeMap<(OwnerId, Text<128>), SubmissionId>,
     /// Agents that have told of a later life of the store.
     pub(crate) knowing: BTreeSet<AgentId>,
+    /// Agents that say they had more sessions than the store knows of.
+    pub(crate) doubting: BTreeSet<AgentId>,
     pub(crate) estimates: Estimates,
     pub(crate) pace: Pace,
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,

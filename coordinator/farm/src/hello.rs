@@ -33,6 +33,15 @@ impl Farm {
         if let Err((code, why)) = self.acceptable(id, hello, builders, attempts) {
             return self.close(conn, code, why);
         }
+        if self.names_a_false_epoch(hello) {
+            let why = format!(
+                "it names epoch {}, which this coordinator never gave out: it lies, or its state \
+                 is damaged; revoke it, and join the machine anew",
+                hello.epoch
+            );
+            self.freeze(id, &why);
+            return self.close(conn, CloseCode::BadHello, why);
+        }
         if self.knows_more(id, hello, attempts) {
             let why = format!(
                 "this store (epoch {}) is older than what the agent has seen (epoch {}): an \
@@ -109,18 +118,29 @@ impl Farm {
         Ok(())
     }
 
+    /// Whether the agent shows an epoch that would stop the farm and is made up.
+    fn names_a_false_epoch(&self, hello: &Hello) -> bool {
+        self.is_of_another_life(hello.epoch) && !self.settings.seal.gave_epoch(hello.epoch)
+    }
+
+    fn is_of_another_life(&self, epoch: Epoch) -> bool {
+        let own = self.meta.epoch;
+        epoch.counter > own.counter || (epoch.counter == own.counter && epoch != own)
+    }
+
     /// Whether the agent has seen a later life of the store than this one:
     /// then a backup was restored, and nothing is assigned or abandoned until
     /// an operator accepts.
     fn knows_more(&mut self, id: AgentId, hello: &Hello, attempts: &[HelloAttempt]) -> bool {
         let own = self.meta.epoch;
-        let other_copy = hello.epoch.counter == own.counter && hello.epoch != own;
-        let later_epoch = hello.epoch.counter > own.counter || other_copy;
-        if !later_epoch && !self.remembers_more(id, hello, attempts) {
+        let other_life = self.is_of_another_life(hello.epoch);
+        if !other_life && !self.remembers_more(id, hello, attempts) {
             return false;
         }
         for held in attempts {
-            self.remember_seen(held.attempt);
+            if self.settings.seal.gave_attempt(held.attempt) {
+                self.remember_seen(held.attempt);
+            }
         }
         let seen = hello.epoch.max(own);
         let highest = self.meta.suspect.map_or(seen, |known| known.max(seen));
@@ -148,20 +168,29 @@ impl Farm {
 
     /// Whether the agent remembers what this store has forgotten: a backup of
     /// the same epoch shows in sessions and attempts only. What was accepted
-    /// once is not held against later comers.
-    fn remembers_more(&self, id: AgentId, hello: &Hello, attempts: &[HelloAttempt]) -> bool {
+    /// once is not held against later comers. Attempts carry a seal; a number of
+    /// sessions is only a word, so it takes a second agent's, if there is one.
+    fn remembers_more(&mut self, id: AgentId, hello: &Hello, attempts: &[HelloAttempt]) -> bool {
         if hello.epoch.counter <= self.meta.accepted {
             return false;
         }
         let session = self.agents.get(&id).map(|agent| agent.record.session);
         let forgotten = |held: &HelloAttempt| {
             let job = self.jobs.get(&held.attempt.job);
-            held.attempt.job.0 > self.meta.job_floor
+            let forgotten = held.attempt.job.0 > self.meta.job_floor
                 || job.is_some_and(|job| {
                     job.generation == held.attempt.generation && job.number < held.attempt.number
-                })
+                });
+            forgotten && self.settings.seal.gave_attempt(held.attempt)
         };
-        hello.previous_session > session || attempts.iter().any(forgotten)
+        if attempts.iter().any(forgotten) {
+            return true;
+        }
+        if hello.previous_session <= session {
+            return false;
+        }
+        self.doubting.insert(id);
+        self.doubting.len() > 1 || self.agents.len() == 1
     }
 
     /// Numbers that were given out in a life of the store that is gone.

@@ -68,7 +68,7 @@ impl Farm {
     }
 
     fn assign(&mut self, job_id: JobId, builder_id: BuilderId) {
-        let nonce = self.random();
+        let random = self.random();
         let wall = self.clock.wall();
         let (Some(job), Some(builder)) = (
             self.jobs.get_mut(&job_id),
@@ -87,12 +87,8 @@ impl Farm {
         if !self.planted.is(Mutation::ReuseNumber) || job.number == 0 {
             job.number += 1;
         }
-        let attempt = AttemptId {
-            job: job_id,
-            generation: job.generation,
-            number: job.number,
-            nonce,
-        };
+        let seal = &self.settings.seal;
+        let attempt = seal.attempt(job_id, job.generation, job.number, random);
         self.queue.remove(job_id, job.owner, job.class, job.rank());
         self.queue.owners.charge(job.owner, ASSIGNMENT_COST_SECONDS);
         self.queue.owners.starts(job.owner);

@@ -39,6 +39,7 @@ mod reset;
 mod restore;
 mod retire;
 mod score;
+mod seal;
 mod settings;
 mod step;
 #[cfg(test)]
@@ -58,4 +59,5 @@ mod welcome;
 pub use farm::Farm;
 pub use invariants::Breach;
 pub use mutation::Mutation;
+pub use seal::SealKey;
 pub use settings::{Limits, Settings, Share};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use farmbell_protocol::bounded::Text;
-use farmbell_protocol::id::{AgentId, BuilderId, Epoch, JobId};
+use farmbell_protocol::id::{AgentId, BuilderId, JobId};
 use farmbell_protocol::version::CloseCode;
 
 use crate::deadlines::Deadline;
@@ -350,11 +350,10 @@ impl Farm {
             });
         };
         self.meta.accepted = self.meta.epoch.counter.max(seen.counter);
-        self.meta.epoch = Epoch {
-            counter: self.meta.epoch.counter.max(seen.counter) + 1,
-            random: self.random(),
-        };
+        let random = self.random();
+        self.meta.epoch = self.settings.seal.epoch(self.meta.accepted + 1, random);
         self.knowing.clear();
+        self.doubting.clear();
         self.meta.rise_above_a_lost_life();
         self.step.meta = true;
         let about = About::default().by(by);

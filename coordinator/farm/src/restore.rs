@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use farmbell_protocol::id::{Epoch, JobId};
+use farmbell_protocol::id::JobId;
 use farmbell_protocol::time::{Now, Time};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -28,6 +28,7 @@ use crate::record::{
     AgentRecord, BuilderRecord, Cleanliness, JobRecord, JobState, LedgerKind, Meta, Snapshot, Stage,
 };
 use crate::retire::Retiring;
+use crate::seal::SealKey;
 use crate::settings::Settings;
 use crate::step::Step;
 use crate::sweep::Sweep;
@@ -67,10 +68,10 @@ impl Farm {
         let mut rng = ChaCha12Rng::from_seed(seed);
         let stored = snapshot.meta.unwrap_or_default();
         let clock = Clock::resume(stored.clock, now);
-        let meta = next_life(stored, rng.next_u64());
-        let shares = settings.shares.clone();
+        let meta = next_life(stored, &settings.seal, rng.next_u64());
         let retiring = Retiring::from(&settings, clock.now());
         let mut farm = Self {
+            queue: Queue::with_shares(settings.shares.clone()),
             settings,
             clock,
             rng,
@@ -79,7 +80,6 @@ impl Farm {
             decided: Decided::default(),
             dependencies: Dependencies::default(),
             suites: Suites::default(),
-            queue: Queue::with_shares(shares),
             builders: BTreeMap::new(),
             builder_names: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -88,6 +88,7 @@ impl Farm {
             submissions: BTreeMap::new(),
             submission_keys: BTreeMap::new(),
             knowing: BTreeSet::new(),
+            doubting: BTreeSet::new(),
             estimates: Estimates::default(),
             pace: Pace::default(),
             tokens: BTreeMap::new(),
@@ -249,13 +250,10 @@ impl Farm {
 }
 
 /// The farm's own numbers for a new process.
-fn next_life(stored: Meta, random: u64) -> Meta {
+fn next_life(stored: Meta, seal: &SealKey, random: u64) -> Meta {
     let ran_well = stored.clock.since(stored.started) >= GRACE || stored.epoch.counter == 0;
     Meta {
-        epoch: Epoch {
-            counter: stored.epoch.counter + 1,
-            random,
-        },
+        epoch: seal.epoch(stored.epoch.counter + 1, random),
         started: stored.clock,
         grace_from: if ran_well {
             stored.clock

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use farmbell_protocol::bounded::Name;
 
+use crate::seal::SealKey;
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Policies and limits.
@@ -32,6 +34,8 @@ pub struct Settings {
     pub retire_events_after: Option<Duration>,
     /// Owners whose share of the farm is not everybody's.
     pub shares: BTreeMap<Name, Share>,
+    /// Not set by anybody: it follows from the coordinator's identity.
+    pub seal: SealKey,
 }
 
 /// An owner's part of the farm.
@@ -73,6 +77,7 @@ impl Default for Settings {
             retire_jobs_after: Some(90 * DAY),
             retire_events_after: Some(365 * DAY),
             shares: BTreeMap::new(),
+            seal: SealKey::default(),
         }
     }
 }

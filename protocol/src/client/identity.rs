@@ -82,6 +82,12 @@ impl Identity {
         self.hash
     }
 
+    /// A secret that follows from the key and is good for this purpose only.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, self.key.secret_pkcs8_der())
+    }
+
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         self.certificate.clone()
     }

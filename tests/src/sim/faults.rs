@@ -270,9 +270,10 @@ impl World {
             }
             Fault::LaterEpoch => {
                 self.redial(agent);
+                // As from a life of this farm's store that is lost.
+                let random = self.rng.next();
                 let epoch = &mut self.agents[agent].epoch;
-                epoch.counter += 1;
-                epoch.random = self.rng.next();
+                *epoch = self.plan.settings.seal.epoch(epoch.counter + 1, random);
             }
             other => unreachable!("{} is not one agent's", other.name()),
         }

@@ -129,9 +129,65 @@ fn newest(world: &World) -> (u64, u32, u32) {
 #[test]
 fn a_copy_of_the_store_at_the_same_count_is_suspect_too() {
     let mut world = World::new();
+    let (copy, _) = world.store.snapshot();
+    world.restart();
     let mut host = world.ready(1);
-    host.hello.epoch.random ^= 1;
+    let (agents, builders) = (world.store.agents.clone(), world.store.builders.clone());
+    let before = world.farm.epoch();
+    let copy = Snapshot {
+        agents: agents.into_values().collect(),
+        builders: builders.into_values().collect(),
+        ..copy
+    };
+    world.restart_from((copy, Vec::new()));
+    assert_eq!(world.farm.epoch().counter, before.counter);
     assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+}
+
+#[test]
+fn an_agent_that_makes_an_epoch_up_stops_nobody_but_itself() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let honest = world.ready(2);
+    host.hello.epoch.counter += 1;
+    assert_eq!(world.hello(&mut host), Some(CloseCode::BadHello));
+    let frozen = &world.store.agents.values().next().unwrap();
+    assert_eq!(frozen.standing, crate::record::AgentStanding::Frozen);
+    let job = world.submit(spec("hello"));
+    assert_eq!(world.offered(&honest).job, job, "the farm goes on");
+}
+
+#[test]
+fn attempts_that_an_agent_makes_up_are_no_sign_of_a_lost_life() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let honest = world.ready(2);
+    let made_up = AttemptId {
+        job: JobId(u64::MAX),
+        generation: 1,
+        number: 1,
+        nonce: 5,
+    };
+    world.hold(&mut host, made_up, AttemptPhase::Running);
+    assert_eq!(world.hello(&mut host), None);
+    assert!(matches!(world.standing(made_up), Standing::Abandon { .. }));
+    world.submit(spec("first"));
+    let second = world.submit(spec("second"));
+    assert!(second.0 < 10, "and no number is skipped for it");
+    drop(honest);
+}
+
+#[test]
+fn more_sessions_than_the_store_knows_are_believed_of_two_agents() {
+    let mut world = World::new();
+    let (mut one, mut two) = (world.ready(1), world.ready(2));
+    let later = |host: &mut Host| {
+        host.hello.previous_session = Some(farmbell_protocol::id::SessionId(99));
+    };
+    later(&mut one);
+    assert_eq!(world.hello(&mut one), None, "one agent's word");
+    later(&mut two);
+    assert_eq!(world.hello(&mut two), Some(CloseCode::LowerEpoch));
 }
 
 #[test]
