@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farmbell_farm::{Limits, Settings, Share};
+use farmbell_farm::{Limits, Scores, Settings, Share};
 use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::client::quic::{BulkTuning, Congestion};
 use serde::{Deserialize, Deserializer};
@@ -115,6 +115,7 @@ struct Raw {
     policy: Policy,
     limits: RawLimits,
     owners: BTreeMap<String, RawShare>,
+    score: RawScores,
     transfer: Transfer,
 }
 
@@ -148,6 +149,18 @@ struct RawLimits {
 struct RawShare {
     weight: Option<u32>,
     running_max: Option<u32>,
+    #[serde(default)]
+    bonus: i32,
+}
+
+/// What a Debian job's parameters add to its score; a table replaces the default whole.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawScores {
+    urgency: Option<BTreeMap<String, i32>>,
+    pocket: Option<BTreeMap<String, i32>>,
+    component: Option<BTreeMap<String, i32>>,
+    private: Option<i32>,
 }
 
 /// How bulk bytes travel.
@@ -193,6 +206,7 @@ impl Default for Raw {
             policy: Policy::default(),
             limits: RawLimits::default(),
             owners: BTreeMap::new(),
+            score: RawScores::default(),
             transfer: Transfer::default(),
         }
     }
@@ -267,6 +281,7 @@ impl Raw {
             farm: Settings {
                 limits: self.limits.into(),
                 shares: shares(self.owners)?,
+                scores: self.score.into(),
                 ..self.policy.check()?
             },
         })
@@ -316,10 +331,23 @@ fn shares(owners: BTreeMap<String, RawShare>) -> Result<BTreeMap<Name, Share>, W
         let share = Share {
             weight: raw.weight.unwrap_or(1),
             running_max: raw.running_max,
+            bonus: raw.bonus,
         };
         shares.insert(name, share);
     }
     Ok(shares)
+}
+
+impl From<RawScores> for Scores {
+    fn from(raw: RawScores) -> Self {
+        let usual = Self::default();
+        Self {
+            urgency: raw.urgency.unwrap_or(usual.urgency),
+            pocket: raw.pocket.unwrap_or(usual.pocket),
+            component: raw.component.unwrap_or(usual.component),
+            private: raw.private.unwrap_or(usual.private),
+        }
+    }
 }
 
 impl From<RawLimits> for Limits {
@@ -398,7 +426,8 @@ mod tests {
         let config = Config::parse(
             "state = \"/srv/farm\"\ncontrol = \"[::]:9440\"\n\
              [policy]\nlost_after = \"1h30m\"\nretire_jobs_after = \"0s\"\n[limits]\nagents = 3\n\
-             [owners.kim]\nweight = 2\n\
+             [owners.kim]\nweight = 2\nbonus = -10\n\
+             [score]\nprivate = 7\nurgency = { low = 1 }\n\
              [transfer]\ncongestion = \"bbr\"\nstream_window_kib = 3072\n",
             "x",
         )
@@ -407,7 +436,15 @@ mod tests {
         assert_eq!(config.farm.lost_after, Duration::from_secs(5400));
         assert_eq!(config.farm.retire_jobs_after, None);
         assert_eq!(config.farm.limits.agents, 3);
-        assert_eq!(config.farm.shares.values().next().unwrap().weight, 2);
+        let share = config.farm.shares.values().next().unwrap();
+        assert_eq!((share.weight, share.bonus), (2, -10));
+        assert_eq!(config.farm.scores.private, 7);
+        assert_eq!(
+            config.farm.scores.urgency.len(),
+            1,
+            "a table is replaced whole"
+        );
+        assert_eq!(config.farm.scores.pocket["security"], 4500);
         assert_eq!(config.bulk_tuning.stream_window_bytes, 3 << 20);
     }
 

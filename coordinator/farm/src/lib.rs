@@ -59,5 +59,6 @@ mod welcome;
 pub use farm::Farm;
 pub use invariants::Breach;
 pub use mutation::Mutation;
+pub use score::Scores;
 pub use seal::SealKey;
 pub use settings::{Limits, Settings, Share};

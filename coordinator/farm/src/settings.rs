@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use farmbell_protocol::bounded::Name;
 
+use crate::score::Scores;
 use crate::seal::SealKey;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +35,8 @@ pub struct Settings {
     pub retire_events_after: Option<Duration>,
     /// Owners whose share of the farm is not everybody's.
     pub shares: BTreeMap<Name, Share>,
+    /// What the parameters of Debian jobs add to their scores.
+    pub scores: Scores,
     /// Not set by anybody: it follows from the coordinator's identity.
     pub seal: SealKey,
 }
@@ -45,6 +48,8 @@ pub struct Share {
     pub weight: u32,
     /// Attempts under way at most; none: as many as there are builders.
     pub running_max: Option<u32>,
+    /// Added to the score of each new job of its.
+    pub bonus: i32,
 }
 
 impl Share {
@@ -77,6 +82,7 @@ impl Default for Settings {
             retire_jobs_after: Some(90 * DAY),
             retire_events_after: Some(365 * DAY),
             shares: BTreeMap::new(),
+            scores: Scores::default(),
             seal: SealKey::default(),
         }
     }

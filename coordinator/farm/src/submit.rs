@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use farmbell_protocol::bounded::Text;
+use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::id::{JobId, SubmissionId};
 use farmbell_protocol::spec::JobSpec;
 
@@ -15,7 +15,6 @@ use crate::jobs::{Job, State, bounded};
 use crate::ledger::About;
 use crate::placement::needs_of;
 use crate::record::{Change, JobRecord, JobState, KEYS_MAX, LedgerKind, SubmissionRecord};
-use crate::score;
 
 impl Farm {
     pub(crate) fn submit(&mut self, by: &Text<128>, submit: Submit) -> Result<Reply, Refused> {
@@ -144,7 +143,7 @@ impl Farm {
             class: self.queue.intern_class(&needs_of(&spec), Vec::new()),
             owner: self.queue.owners.intern(&spec.owner),
             suite: self.suites.intern(&spec.suite),
-            priority: score::of(&spec),
+            priority: self.settings.scores.of(&spec, self.bonus(&spec.owner)),
             generation: 1,
             number: 0,
             ran: 0,
@@ -171,6 +170,13 @@ impl Farm {
         self.jobs.insert(id, job);
         self.enqueue(id);
         id
+    }
+
+    fn bonus(&self, owner: &Name) -> i32 {
+        self.settings
+            .shares
+            .get(owner)
+            .map_or(0, |share| share.bonus)
     }
 
     /// A finished job runs again, with all its history kept.

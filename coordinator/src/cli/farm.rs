@@ -8,7 +8,25 @@ use super::output::{span, table};
 use crate::http::wire::{Act, BrakeRequest, OverviewView, PackageRequest, QueueView, Stamp};
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(after_help = "The order:
+  Owners take turns: next is who has had least of the farm for its weight
+  ([owners.NAME] in coordinator.toml: weight, running_max, bonus). Of an owner's
+  jobs the one with less of this starts first, so that a point of score is worth
+  a minute of waiting, and age catches up:
+
+    submitted - score x 60 s
+    score = --priority + the owner's bonus + urgency + pocket + component,
+            and 10000 for a private job with any of these three parameters
+
+    urgency    low 5, medium 10, high 15, emergency 20
+    pocket     backports 0, release 1500, proposed and updates 3000, security 4500
+    component  multiverse 0, universe 250, restricted 750, main 1000, partner 1250
+
+  These are the defaults; [score] in coordinator.toml replaces them. A score set
+  with `farmbell job set-priority` stands as it is. `farmbell brake` keeps back
+  what is below a score.
+
+Examples:
   farmbell queue
   farmbell --output json queue | jq .waiting")]
 pub(super) struct QueueArgs {}

@@ -66,10 +66,12 @@ fn shares(running_max: u32) -> BTreeMap<Name, Share> {
     let limited = Share {
         weight: 1,
         running_max: Some(running_max),
+        bonus: 0,
     };
     let favoured = Share {
         weight: 3,
         running_max: None,
+        bonus: 0,
     };
     let [_, second, third] = OWNERS.map(Name::cut);
     BTreeMap::from([(second, favoured), (third, limited)])

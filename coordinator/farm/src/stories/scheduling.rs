@@ -187,6 +187,7 @@ fn an_owner_has_no_more_attempts_than_its_limit() {
         Share {
             weight: 1,
             running_max: Some(1),
+            bonus: 0,
         },
     );
     let mut world = World::with(settings);
@@ -214,6 +215,7 @@ fn an_owner_of_twice_the_weight_gets_twice_as_much() {
     let share = Share {
         weight: 2,
         running_max: None,
+        bonus: 0,
     };
     settings.shares.insert(name("big"), share);
     let mut world = World::with(settings);
@@ -279,4 +281,24 @@ fn a_filter_means_only_waiting_jobs_where_it_says_so() {
         bulk(&mut world, filter(false), JobAct::SetPriority(2)),
         (2, true)
     );
+}
+
+#[test]
+fn an_owners_bonus_is_part_of_the_score_and_a_score_by_hand_is_not_computed_again() {
+    let mut settings = Settings::default();
+    let share = Share {
+        bonus: 70,
+        ..Share::default()
+    };
+    settings.shares.insert(name("kim"), share);
+    let mut world = World::with(settings);
+    let job = world.submit(owned("hello", "kim"));
+    assert_eq!(world.store.jobs[&job].priority, 70);
+    act(&mut world, job, JobAct::SetPriority(5));
+    world.cancel(job).unwrap();
+    let stored = Box::new(world.store.jobs[&job].clone());
+    let why = Text::default();
+    world.ask(Command::Retry { job: stored, why }).unwrap();
+    let retried = &world.store.jobs[&job];
+    assert_eq!((retried.priority, retried.priority_frozen), (5, true));
 }
