@@ -388,6 +388,9 @@ mod tests {
             reset: ResetView {
                 scope: "workspace".to_owned(),
                 spool_survives: true,
+                when: "after".to_owned(),
+                reporter: None,
+                nonce: None,
                 trouble: None,
             },
         }

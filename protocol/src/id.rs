@@ -85,6 +85,24 @@ impl Seq {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CleanNonce(pub u64);
 
+impl fmt::Display for CleanNonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for CleanNonce {
+    type Err = ParseIdError;
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        u64::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| ParseIdError {
+                text: text.chars().take(80).collect(),
+                wanted: "a reset's challenge: 16 hexadecimal digits",
+            })
+    }
+}
+
 /// The hash of a public key (its SPKI in DER): what an identity *is*.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyHash(pub [u8; 32]);

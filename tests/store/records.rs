@@ -5,7 +5,8 @@ use std::sync::Arc;
 use farmbell_farm::record::{
     AgentRecord, AgentStanding, AttemptEnd, AttemptRecord, BuilderOffer, BuilderRecord, Change,
     Cleanliness, Envelope, JobRecord, JobState, LedgerEntry, LedgerKind, Needs, Occupation,
-    OperatorMode, PackageKey, PackageRecord, Stage, SubmissionRecord, TokenRecord, VerdictRecord,
+    OperatorMode, PackageKey, PackageRecord, ResetProof, ResetRule, ResetWhen, Stage,
+    SubmissionRecord, TokenRecord, VerdictRecord,
 };
 use farmbell_protocol::agent_to_coordinator::{Fitness, ResetScope};
 use farmbell_protocol::bounded::{List, Text};
@@ -187,6 +188,11 @@ pub(crate) fn builder(id: u32) -> BuilderRecord {
         strikes: 2,
         acked: Seq(9),
         nonce: None,
+        reset_rule: ResetRule {
+            when: ResetWhen::Before,
+            reporter: Some(text("vm-manager")),
+        },
+        reset_proof: ResetProof::default(),
         reset_retry: None,
         trouble: Some(text("the probe said no")),
     }

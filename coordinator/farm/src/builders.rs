@@ -21,6 +21,7 @@ use crate::placement::{Circumstances, Profile, hindrances};
 use crate::queue::ProfileId;
 use crate::record::{
     AgentStanding, BuilderOffer, BuilderRecord, Cleanliness, LedgerKind, Occupation, OperatorMode,
+    ResetProof, ResetRule, ResetWhen,
 };
 
 #[derive(Clone, Debug)]
@@ -37,12 +38,19 @@ pub(crate) struct Builder {
     pub(crate) uploads: BTreeSet<JobId>,
     /// Jobs that pass it over since it refused them.
     pub(crate) refused: BTreeSet<JobId>,
+    /// Among those that are reset when a job wants them, as this.
+    pub(crate) dormant: Option<ProfileId>,
 }
 
 impl Builder {
     /// Whether its reset has to wait: it would take unsent outputs along.
     pub(crate) fn awaits_upload(&self) -> bool {
         !self.record.offer.spool_survives_reset && !self.uploads.is_empty()
+    }
+
+    /// Whether nothing but an operator starts its next reset.
+    pub(crate) fn awaits_hand(&self) -> bool {
+        self.record.reset_rule.when == ResetWhen::ByHand && !self.record.reset_proof.asked
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -88,6 +96,8 @@ impl Farm {
             strikes: 0,
             acked: Seq(0),
             nonce: None,
+            reset_rule: ResetRule::default(),
+            reset_proof: ResetProof::default(),
             reset_retry: None,
             trouble: None,
         };
@@ -118,6 +128,7 @@ impl Farm {
                 fast_failures: (0, None),
                 uploads: BTreeSet::new(),
                 refused: BTreeSet::new(),
+                dormant: None,
             },
         );
     }
@@ -218,6 +229,9 @@ impl Farm {
         let Some(builder) = self.builders.remove(&id) else {
             return;
         };
+        if let Some(profile) = builder.dormant {
+            self.dormant.remove(&(profile, id));
+        }
         self.builder_names.remove(&builder.record.name);
         self.queue.unset_free(id);
         self.queue.classes.release_profile(builder.profile);

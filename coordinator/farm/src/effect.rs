@@ -190,6 +190,8 @@ pub enum Why {
     AgentRevoked,
     Busy(AttemptId),
     Dirty,
+    /// Dirty until an operator has it reset.
+    AwaitsHand,
     Resetting,
     /// Its reset failed and is tried again later.
     ResetFailing,

@@ -6,10 +6,12 @@ use farmbell_protocol::agent_to_coordinator::{
     AgentFrame, Hello, HelloAttempt, HelloBuilder, Join,
 };
 use farmbell_protocol::bounded::{List, Name, Text};
-use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, KeyHash, SubmissionId};
+use farmbell_protocol::id::{
+    AgentId, AttemptId, BuilderId, CleanNonce, JobId, KeyHash, SubmissionId,
+};
 use farmbell_protocol::spec::{JobSpec, Output};
 
-use crate::record::{Envelope, JobRecord, OperatorMode};
+use crate::record::{Envelope, JobRecord, OperatorMode, ResetRule};
 pub use crate::record::{Filter, JobAct, PackageKey};
 
 /// One connection of the listener's, live in this process only.
@@ -207,7 +209,7 @@ pub struct Submit {
 }
 
 /// An operator's act on a builder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuilderAct {
     Set(OperatorMode),
     /// Ends manual operation, and nothing else.
@@ -220,6 +222,13 @@ pub enum BuilderAct {
     },
     /// Reset it although nothing asks for it.
     Reset,
+    /// When it is reset, and who reports the end of it.
+    ResetRule(ResetRule),
+    /// Its reporter says that the reset with this challenge is over.
+    ResetOver {
+        nonce: CleanNonce,
+        failed: Option<Text<256>>,
+    },
     /// Forget it; with `abandon` even while it holds an attempt.
     Remove {
         abandon: bool,

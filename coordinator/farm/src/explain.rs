@@ -249,6 +249,7 @@ pub fn is_for_good(why: &Why) -> bool {
         | Why::AgentFrozen
         | Why::Busy(_)
         | Why::Dirty
+        | Why::AwaitsHand
         | Why::Resetting
         | Why::ResetFailing
         | Why::AwaitsUpload
@@ -282,6 +283,7 @@ pub fn words(why: &Why) -> String {
         Why::AgentRevoked => "of a revoked agent",
         Why::Busy(_) => "busy",
         Why::Dirty => "dirty",
+        Why::AwaitsHand => "dirty until reset by hand",
         Why::Resetting => "resetting",
         Why::ResetFailing => "failing to reset",
         Why::AwaitsUpload => "sending outputs before a reset",

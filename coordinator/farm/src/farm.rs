@@ -24,7 +24,7 @@ use crate::event::{Actor, Command, ConnId, Event, RequestId};
 use crate::jobs::{Decided, Job, Suites};
 use crate::mutation::{Mutation, Planted};
 use crate::pace::Pace;
-use crate::queue::{OwnerId, Queue};
+use crate::queue::{OwnerId, ProfileId, Queue};
 use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
 use crate::retire::Retiring;
 use crate::settings::Settings;
@@ -67,6 +67,8 @@ pub struct Farm {
     pub(crate) sweep: Sweep,
     pub(crate) retiring: Retiring,
     pub(crate) step: Step,
+    /// Dirty builders that are reset when a job wants them.
+    pub(crate) dormant: BTreeSet<(ProfileId, BuilderId)>,
     /// Builders that came free and have not been offered to the queue.
     pub(crate) unmatched: std::collections::VecDeque<BuilderId>,
     pub(crate) planted: Planted,
@@ -222,6 +224,7 @@ impl Farm {
             let builders = self.step.touched_builders();
             for id in &builders {
                 self.order_reset_if_due(*id);
+                self.index_dormant(*id);
                 if self.index_builder(*id) {
                     self.unmatched.push_back(*id);
                 }
@@ -232,6 +235,7 @@ impl Farm {
                 break;
             }
         }
+        written.extend(self.step.touched_builders());
         self.write(written);
         debug_assert!(
             !self.planted.is_none() || self.check_touched().is_ok(),

@@ -64,6 +64,9 @@ impl Farm {
             }
             assigned += 1;
         }
+        if !self.dormant.is_empty() && self.queue.classes.is_wanting(class) {
+            self.wake_dormant(class);
+        }
         assigned
     }
 

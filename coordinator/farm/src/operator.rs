@@ -13,7 +13,9 @@ use crate::event::{AgentAct, BuilderAct};
 use crate::farm::Farm;
 use crate::leases::Loss;
 use crate::ledger::About;
-use crate::record::{AgentStanding, Change, Cleanliness, LedgerKind, Occupation, OperatorMode};
+use crate::record::{
+    AgentStanding, Change, Cleanliness, LedgerKind, Occupation, OperatorMode, ResetRule, ResetWhen,
+};
 
 impl Farm {
     pub(crate) fn act_on_builder(
@@ -42,6 +44,10 @@ impl Farm {
                 self.drain_within(id, Duration::from_millis(within_ms));
             }
             BuilderAct::Reset => self.reset_by_hand(by, id, why)?,
+            BuilderAct::ResetRule(rule) => self.set_reset_rule(by, id, rule, why),
+            BuilderAct::ResetOver { nonce, failed } => {
+                self.reset_reported(by, id, nonce, failed.as_ref())?;
+            }
             BuilderAct::Remove { abandon } => return self.remove_builder(by, id, abandon, why),
         }
         Ok(self.builders.get(&id).map_or(Reply::Done, |builder| {
@@ -140,6 +146,32 @@ impl Farm {
         self.requeue(attempt.job, why);
     }
 
+    /// A reset that stands goes on, unless somebody else has to report it now:
+    /// then it is done anew, so that the new reporter hears of it.
+    fn set_reset_rule(&mut self, by: &Text<128>, id: BuilderId, rule: ResetRule, why: &Text<256>) {
+        let line = format!("reset {}: {why}", rule.words());
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        let record = &mut builder.record;
+        let other_reporter = record.reset_rule.reporter != rule.reporter;
+        record.reset_rule = rule;
+        let ordered = matches!(
+            record.cleanliness,
+            Cleanliness::Resetting { .. } | Cleanliness::Probing { .. }
+        );
+        if ordered && other_reporter {
+            record.reset_proof.asked = true;
+            self.soil(id);
+        }
+        self.step.touch_builder(id);
+        self.note(
+            LedgerKind::BuilderResetRule,
+            About::builder(id).by(by),
+            line,
+        );
+    }
+
     fn reset_by_hand(
         &mut self,
         by: &Text<128>,
@@ -161,6 +193,7 @@ impl Farm {
             Cleanliness::Dirty | Cleanliness::Clean => false,
         };
         builder.record.reset_retry = None;
+        builder.record.reset_proof.asked = true;
         self.deadlines.disarm(Deadline::ResetRetry(id));
         self.step.touch_builder(id);
         let about = About::builder(id).by(by);
@@ -383,6 +416,26 @@ impl Farm {
     /// A draining builder's time is over.
     pub(crate) fn drain_over(&mut self, id: BuilderId) {
         self.fence(id, "its builder's time to drain is over");
+    }
+}
+
+impl ResetRule {
+    fn words(&self) -> String {
+        match &self.reporter {
+            Some(who) => format!("{}, its end reported by {who}", self.when.as_str()),
+            None => self.when.as_str().to_owned(),
+        }
+    }
+}
+
+impl ResetWhen {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::After => "after",
+            Self::Before => "before",
+            Self::ByHand => "by-hand",
+        }
     }
 }
 

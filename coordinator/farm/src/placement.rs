@@ -135,6 +135,7 @@ fn uncleanliness(builder: &Builder) -> Option<Why> {
         Cleanliness::Resetting { .. } | Cleanliness::Probing { .. } => Some(Why::Resetting),
         Cleanliness::Dirty if builder.record.reset_retry.is_some() => Some(Why::ResetFailing),
         Cleanliness::Dirty if builder.awaits_upload() => Some(Why::AwaitsUpload),
+        Cleanliness::Dirty if builder.awaits_hand() => Some(Why::AwaitsHand),
         Cleanliness::Dirty => Some(Why::Dirty),
     }
 }

@@ -347,10 +347,44 @@ pub struct BuilderRecord {
     pub acked: Seq,
     /// The newest challenge; only its answer proves the builder clean.
     pub nonce: Option<CleanNonce>,
+    /// When it is reset, and who says that a reset is over.
+    pub reset_rule: ResetRule,
+    pub reset_proof: ResetProof,
     /// When a failed reset is tried again.
     pub reset_retry: Option<Time>,
     /// The last failed reset, with the script's output.
     pub trouble: Option<Text<8192>>,
+}
+
+/// How the operator wants a builder to be reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetRule {
+    pub when: ResetWhen,
+    /// Who besides its agent has to say that a reset is over: the manager of
+    /// its virtual machine, for example.
+    pub reporter: Option<Text<128>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResetWhen {
+    /// As soon as an attempt is over.
+    #[default]
+    After,
+    /// When a job waits that it could take.
+    Before,
+    /// When an operator says so.
+    ByHand,
+}
+
+/// What is known of the reset that stands, or is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetProof {
+    /// Somebody asked for one by hand.
+    pub asked: bool,
+    /// The agent has proved it clean and the reporter not yet, or the other
+    /// way round.
+    pub by_agent: bool,
+    pub by_reporter: bool,
 }
 
 /// What a builder said of itself in its last Hello, within its envelope.

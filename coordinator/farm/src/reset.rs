@@ -15,11 +15,14 @@ use farmbell_protocol::outcome::ExitStatus;
 use farmbell_protocol::time::Time;
 
 use crate::deadlines::Deadline;
-use crate::effect::Link;
+use crate::effect::{Link, Refused, RefusedCode};
 use crate::farm::Farm;
 use crate::ledger::About;
 use crate::mutation::Mutation;
-use crate::record::{AgentStanding, Cleanliness, LedgerKind, Occupation, OperatorMode};
+use crate::queue::ClassId;
+use crate::record::{
+    AgentStanding, Cleanliness, LedgerKind, Occupation, OperatorMode, ResetProof, ResetWhen,
+};
 
 /// The wait after the first failed reset; doubled with each strike.
 const RETRY_FIRST: Duration = Duration::from_secs(10);
@@ -41,6 +44,13 @@ impl Farm {
             OperatorMode::Quarantined => record.trouble.is_none(),
             OperatorMode::Disabled => false,
         };
+        let due = match record.reset_rule.when {
+            ResetWhen::After => true,
+            ResetWhen::Before => {
+                record.reset_proof.asked || self.queue.best_for(id, builder.profile).is_some()
+            }
+            ResetWhen::ByHand => record.reset_proof.asked,
+        };
         let active = self
             .agents
             .get(&record.agent)
@@ -51,6 +61,7 @@ impl Farm {
             || builder.awaits_upload()
             || self.link_of(builder) != Link::Online
             || !wanted
+            || !due
             || !active
         {
             return;
@@ -62,10 +73,19 @@ impl Farm {
         };
         builder.record.cleanliness = Cleanliness::Resetting { deadline };
         builder.record.nonce = Some(nonce);
+        builder.record.reset_proof.by_agent = false;
+        builder.record.reset_proof.by_reporter = false;
+        let line = builder
+            .record
+            .reset_rule
+            .reporter
+            .as_ref()
+            .map(|who| format!("its end is reported by {who}, with the challenge {nonce}"));
         let (agent, index) = (builder.record.agent, builder.index);
         self.deadlines.arm(Deadline::Reset(id), deadline);
         self.step.touch_builder(id);
-        self.note(LedgerKind::BuilderResetting, About::builder(id), "");
+        let line = line.unwrap_or_default();
+        self.note(LedgerKind::BuilderResetting, About::builder(id), line);
         if let Some(index) = index {
             let reset = Reset {
                 builder: index,
@@ -135,15 +155,112 @@ impl Farm {
         {
             return;
         }
-        self.deadlines.disarm(Deadline::Reset(id));
+        let line = format!("reset {} ms, probe {} ms", report.reset_ms, report.probe_ms);
+        if let Some(builder) = self.builders.get_mut(&id) {
+            builder.record.reset_proof.by_agent = true;
+        }
+        self.clean_if_proved(id, &line);
+    }
+
+    /// Its reporter, whom nobody else can stand in for, says how a reset ended.
+    pub(crate) fn reset_reported(
+        &mut self,
+        by: &Text<128>,
+        id: BuilderId,
+        nonce: CleanNonce,
+        failed: Option<&Text<256>>,
+    ) -> Result<(), Refused> {
+        let conflict = |cause: String, fix: &str| Refused {
+            code: RefusedCode::Conflict,
+            cause,
+            fix: fix.to_owned(),
+        };
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return Ok(());
+        };
+        let record = &mut builder.record;
+        let reporter = record.reset_rule.reporter.as_ref();
+        if reporter != Some(by) {
+            let who = reporter.map_or("its agent", |who| who.as_str());
+            let cause = format!(
+                "the resets of '{}' are reported by {who}, not by {by}",
+                record.name
+            );
+            return Err(conflict(cause, "see farmbell builder reset-rule --help"));
+        }
+        let name = record.name.clone();
+        if !self.answers(id, nonce, "what its reporter says") {
+            let cause = format!("'{name}' has no reset with the challenge {nonce}");
+            return Err(conflict(
+                cause,
+                "see farmbell builder show for the one that stands",
+            ));
+        }
+        match failed {
+            Some(why) => self.reset_trouble(id, &format!("{by} reports: {why}"), why.to_string()),
+            None => {
+                if let Some(builder) = self.builders.get_mut(&id) {
+                    builder.record.reset_proof.by_reporter = true;
+                }
+                self.clean_if_proved(id, &format!("{by} reports the end of its reset"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Clean, once everybody who has to has said so.
+    fn clean_if_proved(&mut self, id: BuilderId, line: &str) {
         let Some(builder) = self.builders.get_mut(&id) else {
             return;
         };
-        builder.record.cleanliness = Cleanliness::Clean;
-        builder.record.reset_retry = None;
-        builder.record.trouble = None;
-        let line = format!("reset {} ms, probe {} ms", report.reset_ms, report.probe_ms);
+        let record = &mut builder.record;
+        self.step.touch_builder(id);
+        let ResetProof {
+            by_agent,
+            by_reporter,
+            ..
+        } = record.reset_proof;
+        if !by_agent || (record.reset_rule.reporter.is_some() && !by_reporter) {
+            return;
+        }
+        record.cleanliness = Cleanliness::Clean;
+        record.reset_retry = None;
+        record.trouble = None;
+        record.reset_proof = ResetProof::default();
+        self.deadlines.disarm(Deadline::Reset(id));
         self.note(LedgerKind::BuilderClean, About::builder(id), line);
+    }
+
+    /// Keeps the index of builders that are reset when a job wants them.
+    pub(crate) fn index_dormant(&mut self, id: BuilderId) {
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        let record = &builder.record;
+        let dormant =
+            record.reset_rule.when == ResetWhen::Before && record.cleanliness == Cleanliness::Dirty;
+        let entry = dormant.then_some(builder.profile);
+        let before = std::mem::replace(&mut builder.dormant, entry);
+        if let Some(profile) = before {
+            self.dormant.remove(&(profile, id));
+        }
+        if let Some(profile) = entry {
+            self.dormant.insert((profile, id));
+        }
+    }
+
+    /// Jobs of this class wait: as many builders are made ready for them.
+    pub(crate) fn wake_dormant(&mut self, class: ClassId) {
+        let waiting = usize::try_from(self.queue.classes.get(class).waiting).unwrap_or(usize::MAX);
+        let fitting = self
+            .dormant
+            .iter()
+            .filter(|(profile, _)| self.queue.classes.fits(class, *profile));
+        let some: Vec<BuilderId> = fitting.map(|(_, id)| *id).take(waiting).collect();
+        for id in some {
+            self.order_reset_if_due(id);
+            self.index_dormant(id);
+        }
     }
 
     pub(crate) fn reset_failed(&mut self, id: BuilderId, report: &ResetFailed) {
@@ -173,10 +290,20 @@ impl Farm {
             return self.soil(id);
         }
         let why = format!(
-            "no proof came within {} s",
-            self.settings.reset_after.as_secs()
+            "no proof came within {} s{}",
+            self.settings.reset_after.as_secs(),
+            self.missing_proof(id)
         );
         self.reset_trouble(id, &why, why.clone());
+    }
+
+    /// Of whom a proof is missing, where it is not the agent alone.
+    fn missing_proof(&self, id: BuilderId) -> String {
+        let record = self.builders.get(&id).map(|builder| &builder.record);
+        record
+            .filter(|record| !record.reset_proof.by_reporter)
+            .and_then(|record| record.reset_rule.reporter.as_ref())
+            .map_or_else(String::new, |who| format!(", {who} has reported none"))
     }
 
     fn reset_trouble(&mut self, id: BuilderId, why: &str, trouble: String) {

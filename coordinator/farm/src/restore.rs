@@ -96,6 +96,7 @@ impl Farm {
             sweep: Sweep::default(),
             retiring,
             step: Step::default(),
+            dormant: BTreeSet::new(),
             unmatched: VecDeque::new(),
             planted: Planted::default(),
             touched: Touched::default(),
@@ -161,6 +162,7 @@ impl Farm {
             self.deadlines.arm(Deadline::Drain(id), at.max(floor));
         }
         self.insert_builder(record);
+        self.index_dormant(id);
     }
 
     fn restore_job(&mut self, stored: JobRecord) {

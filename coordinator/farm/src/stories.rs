@@ -11,6 +11,7 @@ mod loss;
 mod operators;
 mod outages;
 mod reasons;
+mod reset_rules;
 mod resets;
 mod restores;
 mod retire;

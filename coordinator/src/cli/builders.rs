@@ -46,6 +46,34 @@ pub(super) enum BuilderCommand {
     Quarantine(ActArgs),
     /// Reset it although nothing asks for it
     Reset(ActArgs),
+    /// Say when it is reset, and who reports that a reset is over
+    #[command(after_help = "Examples:
+  farmbell builder reset-rule b1 --when before
+  farmbell builder reset-rule vm7 --when after --reporter vm-manager")]
+    ResetRule {
+        #[command(flatten)]
+        act: ActArgs,
+        /// After each attempt, before the next one that wants it, or by hand
+        #[arg(long, value_parser = ["after", "before", "by-hand"])]
+        when: String,
+        /// Besides its agent: the user or token that types `reset-over`. A reset
+        /// that it does not report in time has failed
+        #[arg(long, value_name = "WHO")]
+        reporter: Option<String>,
+    },
+    /// As its reporter: say that a reset is over
+    #[command(after_help = "Examples:
+  farmbell builder reset-over vm7 0123456789abcdef
+  farmbell builder reset-over vm7 0123456789abcdef --failed 'no such image'")]
+    ResetOver {
+        #[command(flatten)]
+        act: ActArgs,
+        /// The reset's challenge: builder.resetting in `farmbell events` has it
+        nonce: String,
+        /// It failed, and why
+        #[arg(long, value_name = "WHY")]
+        failed: Option<String>,
+    },
     /// Forget it; refused while it holds an attempt
     #[command(
         after_help = "Example:\n  farmbell builder remove b1 --abandon --reason 'board is dead'"
@@ -122,6 +150,18 @@ pub(super) async fn run(context: &Context, command: BuilderCommand) -> Result<Ex
         BuilderCommand::Resume(act) => (act, "resume".to_owned()),
         BuilderCommand::Quarantine(act) => (act, "quarantine".to_owned()),
         BuilderCommand::Reset(act) => (act, "reset".to_owned()),
+        BuilderCommand::ResetRule {
+            act,
+            when,
+            reporter,
+        } => {
+            let reporter = parameter("reporter", reporter);
+            (act, format!("reset-rule?when={when}{reporter}"))
+        }
+        BuilderCommand::ResetOver { act, nonce, failed } => {
+            let failed = parameter("failed", failed);
+            (act, format!("reset-over?nonce={}{failed}", segment(&nonce)))
+        }
         BuilderCommand::Remove {
             act,
             abandon: false,
@@ -136,6 +176,10 @@ pub(super) async fn run(context: &Context, command: BuilderCommand) -> Result<Ex
         None => format!("builder {}: done", act.name),
     })?;
     Ok(Exit::Ok)
+}
+
+fn parameter(name: &str, value: Option<String>) -> String {
+    value.map_or_else(String::new, |value| format!("&{name}={}", segment(&value)))
 }
 
 async fn show(context: &Context, name: &str) -> Result<Exit> {
@@ -182,6 +226,15 @@ fn text(builder: &BuilderView) -> String {
         ("virtualized", yes_no(builder.virtualized)),
         ("isolation", builder.rung.clone()),
         ("reset scope", builder.reset.scope.clone()),
+        ("is reset", builder.reset.when.clone()),
+        (
+            "reset reported by",
+            builder.reset.reporter.clone().unwrap_or_default(),
+        ),
+        (
+            "reset challenge",
+            builder.reset.nonce.clone().unwrap_or_default(),
+        ),
     ]);
     if let Some(trouble) = &builder.reset.trouble {
         text.push_str("\n\nlast failed reset:\n");

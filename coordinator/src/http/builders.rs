@@ -4,12 +4,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use farmbell_farm::effect::{BuilderView as FarmView, Overview, Reply};
 use farmbell_farm::event::{BuilderAct, Command};
-use farmbell_farm::record::OperatorMode;
+use farmbell_farm::record::{OperatorMode, ResetRule, ResetWhen};
 use farmbell_protocol::bounded::Text;
+use farmbell_protocol::id::ParseIdError;
 
 use super::caller::{Caller, Operator};
 use super::extract::{Asked, Said};
-use super::problem::{Result, not_found};
+use super::problem::{Result, invalid, not_found};
 use super::wire::{Act, ActQuery, BuilderView, Code, OverviewView, Problem};
 use super::{Api, show, unexpected};
 
@@ -60,14 +61,49 @@ fn parse(word: &str, query: ActQuery) -> Result<BuilderAct> {
         }),
         "quarantine" => Ok(BuilderAct::Set(OperatorMode::Quarantined)),
         "reset" => Ok(BuilderAct::Reset),
+        "reset-rule" => reset_rule(query),
+        "reset-over" => reset_over(query),
         "remove" => Ok(BuilderAct::Remove {
             abandon: query.abandon,
         }),
         other => Err(not_found(
             format!("'{other}' is nothing one can do with a builder"),
-            "It is enable, disable, manual, auto, drain, resume, quarantine, reset or remove.",
+            "It is enable, disable, manual, auto, drain, resume, quarantine, reset, reset-rule, \
+             reset-over or remove.",
         )),
     }
+}
+
+fn reset_rule(query: ActQuery) -> Result<BuilderAct> {
+    let word = query.when.unwrap_or_default();
+    let when = [ResetWhen::After, ResetWhen::Before, ResetWhen::ByHand]
+        .into_iter()
+        .find(|when| when.as_str() == word)
+        .ok_or_else(|| {
+            invalid(
+                format!("'{word}' is no time to reset a builder"),
+                "It is after, before or by-hand.",
+            )
+        })?;
+    let reporter = query.reporter.map(Text::new).transpose().map_err(|e| {
+        invalid(
+            format!("the reporter's name has {} bytes", e.length),
+            "Name who asks, as `farmbell events` shows it.",
+        )
+    })?;
+    Ok(BuilderAct::ResetRule(ResetRule { when, reporter }))
+}
+
+fn reset_over(query: ActQuery) -> Result<BuilderAct> {
+    let nonce = query.nonce.unwrap_or_default();
+    let nonce = nonce.parse().map_err(|e: ParseIdError| {
+        invalid(
+            e.to_string(),
+            "`farmbell builder show` has the one that stands.",
+        )
+    })?;
+    let failed = query.failed.map(Text::cut);
+    Ok(BuilderAct::ResetOver { nonce, failed })
 }
 
 pub(super) async fn ask(api: &Api) -> Result<Box<Overview>> {

@@ -70,6 +70,7 @@ faults! {
     Quarantine "builder quarantined" 0;
     Enable "builder enabled" 0;
     HandReset "builder reset by hand" 0;
+    SetResetRule "reset rule set" 0;
     RemoveBuilder "builder removed" 0;
     RevokeAgent "agent revoked" 0;
     RemoveAgent "agent removed" 0;
@@ -124,6 +125,7 @@ impl Fault {
             | Self::Quarantine
             | Self::Enable
             | Self::HandReset
+            | Self::SetResetRule
             | Self::RemoveBuilder
             | Self::RevokeAgent
             | Self::RemoveAgent => Aim::Operator,

@@ -3,7 +3,8 @@
 
 use farmbell_farm::event::{AgentAct, BuilderAct, Command, Filter, JobAct};
 use farmbell_farm::record::{
-    AgentStanding, AttemptRecord, Envelope, JobRecord, JobState, OperatorMode, Stage,
+    AgentStanding, AttemptRecord, BuilderRecord, Envelope, JobRecord, JobState, OperatorMode,
+    ResetRule, ResetWhen, Stage,
 };
 use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::bounded::{Name, Text};
@@ -16,6 +17,12 @@ use super::world::World;
 
 /// Scores of submitted jobs are below this.
 const SCORES: u64 = 100;
+
+/// Such a builder stays dirty until an operator comes.
+const BY_HAND: ResetRule = ResetRule {
+    when: ResetWhen::ByHand,
+    reporter: None,
+};
 
 fn why(text: &str) -> Text<256> {
     Text::cut(text)
@@ -254,6 +261,11 @@ impl World {
         };
         let abandon = self.rng.per_mille(500);
         let within_ms = 1_000 * self.rng.below(200);
+        let rule = if self.rng.per_mille(500) {
+            BY_HAND
+        } else {
+            ResetRule::default()
+        };
         let (fault, act) = match self.rng.below(15) {
             0..2 => (Fault::Disable, BuilderAct::Set(OperatorMode::Disabled)),
             2 => (Fault::Drain, BuilderAct::Set(OperatorMode::Draining)),
@@ -265,6 +277,7 @@ impl World {
             ),
             7..10 => (Fault::HandReset, BuilderAct::Reset),
             10 => (Fault::RemoveBuilder, BuilderAct::Remove { abandon }),
+            11..13 => (Fault::SetResetRule, BuilderAct::ResetRule(rule)),
             _ => (Fault::Enable, BuilderAct::Set(OperatorMode::Enabled)),
         };
         self.strike_builder(fault, builder);
@@ -344,12 +357,12 @@ impl World {
         self.tidy_agents();
         self.let_jobs_go();
         let store = &self.coordinator.store;
-        let builders: Vec<BuilderId> = store
-            .builders
-            .values()
-            .filter(|builder| builder.mode != OperatorMode::Enabled)
-            .map(|builder| builder.id)
-            .collect();
+        let those = |wrong: fn(&BuilderRecord) -> bool| -> Vec<BuilderId> {
+            let builders = store.builders.values().filter(|builder| wrong(builder));
+            builders.map(|builder| builder.id).collect()
+        };
+        let out = those(|builder| builder.mode != OperatorMode::Enabled);
+        let by_hand = those(|builder| builder.reset_rule != ResetRule::default());
         let stuck: Vec<_> = store
             .builders
             .values()
@@ -357,8 +370,10 @@ impl World {
             .filter_map(|builder| store.agents.get(&builder.agent))
             .map(|agent| agent.key)
             .collect();
-        for builder in builders {
-            let act = BuilderAct::Set(OperatorMode::Enabled);
+        let enable = |builder| (builder, BuilderAct::Set(OperatorMode::Enabled));
+        let reset_after = |builder| (builder, BuilderAct::ResetRule(ResetRule::default()));
+        let acts = out.into_iter().map(enable);
+        for (builder, act) in acts.chain(by_hand.into_iter().map(reset_after)) {
             let why = why("put right");
             self.once(Command::Builder { builder, act, why });
         }

@@ -48,6 +48,7 @@ reasons! {
     Why::AgentRevoked => "agent revoked";
     Why::Busy(_) => "busy";
     Why::Dirty => "dirty";
+    Why::AwaitsHand => "awaits hand";
     Why::Resetting => "resetting";
     Why::ResetFailing => "reset failing";
     Why::AwaitsUpload => "awaits upload";

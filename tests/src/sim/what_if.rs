@@ -171,6 +171,10 @@ impl WhatIf {
                 Ok(())
             }
             Why::Resetting => self.prove_clean(&view),
+            Why::AwaitsHand => {
+                self.act_on_builder(&view, BuilderAct::Reset);
+                Ok(())
+            }
             Why::ResetFailing if self.by_hand => {
                 self.act_on_builder(&view, BuilderAct::Reset);
                 Ok(())

@@ -86,4 +86,5 @@ ledger_kinds! {
     PackageProvided "package.provided"
     Repaired "farm.repaired"
     HistoryRetired "history.retired"
+    BuilderResetRule "builder.reset_rule"
 }

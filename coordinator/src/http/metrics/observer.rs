@@ -188,7 +188,8 @@ impl Observed {
             | LedgerKind::JobWaits
             | LedgerKind::JobWoken
             | LedgerKind::PackageProvided
-            | LedgerKind::HistoryRetired => {}
+            | LedgerKind::HistoryRetired
+            | LedgerKind::BuilderResetRule => {}
         }
     }
 

@@ -145,6 +145,9 @@ fn reset(record: &BuilderRecord) -> ResetView {
     ResetView {
         scope: scope.to_owned(),
         spool_survives: record.offer.spool_survives_reset,
+        when: record.reset_rule.when.as_str().to_owned(),
+        reporter: record.reset_rule.reporter.as_ref().map(ToString::to_string),
+        nonce: record.nonce.map(|nonce| nonce.to_string()),
         trouble: record.trouble.as_ref().map(ToString::to_string),
     }
 }

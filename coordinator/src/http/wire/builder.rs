@@ -64,6 +64,15 @@ pub struct ResetView {
     /// `workspace`, `guest` or `host`.
     pub scope: String,
     pub spool_survives: bool,
+    /// `after` each attempt, `before` one, or `by-hand`.
+    #[serde(default)]
+    pub when: String,
+    /// Who besides the agent reports the end of a reset.
+    #[serde(default)]
+    pub reporter: Option<String>,
+    /// The challenge of the reset that stands.
+    #[serde(default)]
+    pub nonce: Option<String>,
     /// The last failed reset, with the script's output.
     pub trouble: Option<String>,
 }
@@ -107,11 +116,19 @@ pub struct Act {
 }
 
 /// The query of an act on a builder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ActQuery {
     /// `remove`: even while it holds an attempt.
     pub abandon: bool,
     /// `drain`: after this time its attempt is taken from it.
     pub within_ms: Option<u64>,
+    /// `reset-rule`: `after` each attempt, `before` one, or `by-hand`.
+    pub when: Option<String>,
+    /// `reset-rule`: who besides the agent reports the end of each reset.
+    pub reporter: Option<String>,
+    /// `reset-over`: the challenge of the reset that is over.
+    pub nonce: Option<String>,
+    /// `reset-over`: why it failed; nothing if it did not.
+    pub failed: Option<String>,
 }

@@ -1,0 +1,184 @@
+//! When a builder is reset, and who says that a reset is over.
+
+use super::*;
+use crate::effect::Why;
+use crate::event::BuilderAct;
+use crate::record::{Cleanliness, OperatorMode, ResetRule, ResetWhen};
+
+fn act(world: &mut World, host: &Host, by: &str, act: BuilderAct) -> Result<(), Refused> {
+    let builder = world.record(host).id;
+    world.handle(Event::Request {
+        request: RequestId(1),
+        by: Actor {
+            name: Text::new(by).unwrap(),
+        },
+        command: Command::Builder {
+            builder,
+            act,
+            why: Text::new("policy").unwrap(),
+        },
+    });
+    let reply = world.said.iter().find_map(|effect| match effect {
+        Effect::Reply { reply, .. } => Some((**reply).clone()),
+        _ => None,
+    });
+    match reply.unwrap() {
+        Reply::Refused(refused) => Err(refused),
+        _ => Ok(()),
+    }
+}
+
+fn rule(world: &mut World, host: &Host, when: ResetWhen, reporter: Option<&str>) {
+    let reporter = reporter.map(|who| Text::new(who).unwrap());
+    let rule = ResetRule { when, reporter };
+    act(world, host, "root", BuilderAct::ResetRule(rule)).unwrap();
+}
+
+fn over(failed: Option<&str>, nonce: CleanNonce) -> BuilderAct {
+    let failed = failed.map(|why| Text::new(why).unwrap());
+    BuilderAct::ResetOver { nonce, failed }
+}
+
+fn why(world: &mut World, job: JobId) -> Vec<Why> {
+    match world.ask(Command::Explain { job }) {
+        Ok(Reply::Explained { explanation, .. }) => {
+            explanation.expect("it waits").builders[0].2.clone()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs what the host was offered; what was said last is of its seal.
+fn runs(world: &mut World, host: &mut Host) {
+    let attempt = world.offered(host);
+    world.run(host, attempt, Outcome::Succeeded);
+    let ordered = world.reset_order();
+    world.deliver(attempt);
+    assert_eq!(ordered, None, "nothing asks for a reset yet");
+    assert_eq!(world.reset_order(), None);
+}
+
+#[test]
+fn a_builder_is_reset_before_a_job_if_so_asked_and_by_the_job_that_wants_it() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    rule(&mut world, &host, ResetWhen::Before, None);
+    world.submit(spec("first"));
+    runs(&mut world, &mut host);
+    world.restart();
+    world.hello(&mut host);
+    assert_eq!(world.reset_order(), None, "it sleeps dirty");
+    let mut unfit = spec("unfit");
+    unfit.architecture = name("riscv64");
+    world.submit(unfit);
+    assert_eq!(world.reset_order(), None);
+    let second = world.submit(spec("second"));
+    assert_eq!(why(&mut world, second), [Why::Resetting]);
+    let nonce = world.record(&host).nonce.unwrap();
+    world.prove(&mut host, nonce);
+    assert_eq!(world.offered(&host).job, second);
+}
+
+#[test]
+fn only_as_many_builders_are_made_ready_as_jobs_wait() {
+    let mut world = World::new();
+    let hosts: Vec<Host> = (1..=3).map(|number| world.ready(number)).collect();
+    for host in &hosts {
+        rule(&mut world, host, ResetWhen::Before, None);
+        operators::set(&mut world, host, OperatorMode::Disabled);
+        operators::set(&mut world, host, OperatorMode::Enabled);
+    }
+    world.submit(spec("one"));
+    let resetting = |world: &World| {
+        let is = |host: &&Host| {
+            matches!(
+                world.record(host).cleanliness,
+                Cleanliness::Resetting { .. }
+            )
+        };
+        hosts.iter().filter(is).count()
+    };
+    assert_eq!(resetting(&world), 1);
+}
+
+#[test]
+fn a_builder_reset_by_hand_waits_for_the_hand_and_says_so() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    rule(&mut world, &host, ResetWhen::ByHand, None);
+    world.submit(spec("first"));
+    runs(&mut world, &mut host);
+    let second = world.submit(spec("second"));
+    assert_eq!(why(&mut world, second), [Why::AwaitsHand]);
+    act(&mut world, &host, "kim", BuilderAct::Reset).unwrap();
+    let nonce = world.reset_order().unwrap();
+    world.fail_reset(&mut host, nonce);
+    world.pass(Duration::from_secs(30));
+    let again = world
+        .record(&host)
+        .nonce
+        .expect("a failed one is tried again");
+    world.prove(&mut host, again);
+    assert_eq!(world.offered(&host).job, second);
+}
+
+#[test]
+fn a_named_reporter_and_the_agent_both_have_to_say_that_a_reset_is_over() {
+    for agent_first in [true, false] {
+        let mut world = World::new();
+        let mut host = world.ready(1);
+        rule(&mut world, &host, ResetWhen::After, Some("vm-manager"));
+        act(&mut world, &host, "kim", BuilderAct::Reset).unwrap();
+        let nonce = world.reset_order().unwrap();
+        let resetting = |entry: &LedgerEntry| entry.why.contains(&nonce.to_string());
+        assert!(
+            world.store.ledger.iter().any(resetting),
+            "the reporter is told the challenge"
+        );
+        let job = world.submit(spec("hello"));
+        let stranger = act(&mut world, &host, "kim", over(None, nonce)).unwrap_err();
+        assert!(stranger.cause.contains("vm-manager"), "{stranger}");
+        let stale = act(&mut world, &host, "vm-manager", over(None, CleanNonce(7)));
+        assert!(stale.is_err(), "another challenge");
+        if agent_first {
+            world.prove(&mut host, nonce);
+            assert!(world.offers().is_empty());
+            act(&mut world, &host, "vm-manager", over(None, nonce)).unwrap();
+        } else {
+            act(&mut world, &host, "vm-manager", over(None, nonce)).unwrap();
+            assert!(world.offers().is_empty());
+            world.restart();
+            world.hello(&mut host);
+            world.prove(&mut host, nonce);
+        }
+        assert_eq!(world.offered(&host).job, job);
+    }
+}
+
+#[test]
+fn a_reporter_that_says_nothing_is_named_when_the_time_is_over_and_may_report_a_failure() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    rule(&mut world, &host, ResetWhen::After, Some("vm-manager"));
+    act(&mut world, &host, "kim", BuilderAct::Reset).unwrap();
+    let nonce = world.reset_order().unwrap();
+    world.prove(&mut host, nonce);
+    world.pass(Duration::from_secs(10 * 60 + 1));
+    let trouble = world.record(&host).trouble.clone().unwrap();
+    assert!(
+        trouble.contains("vm-manager has reported none"),
+        "{trouble}"
+    );
+    world.pass(Duration::from_secs(30));
+    let again = world.record(&host).nonce.unwrap();
+    act(
+        &mut world,
+        &host,
+        "vm-manager",
+        over(Some("no such image"), again),
+    )
+    .unwrap();
+    let record = world.record(&host);
+    assert_eq!(record.strikes, 2);
+    assert_eq!(record.trouble.as_ref().unwrap().as_str(), "no such image");
+}
