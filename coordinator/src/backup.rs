@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use farmbell_farm::record::Change;
+use farmbell_farm::record::{Change, Snapshot};
 
 use crate::disk::{sync_directory, sync_file_system};
 use crate::statedir::StateDir;
@@ -108,13 +108,21 @@ pub fn restore(from: &Path, state: &StateDir) -> anyhow::Result<()> {
     ))
 }
 
-/// Submits may come before the first agent tells that a backup was restored.
+/// Submits, and proofs of resets, may come before the first agent tells that a
+/// backup was restored.
 fn rise_above_what_was_lost(store: &Path) -> anyhow::Result<()> {
     let mut store = Sqlite::open(store)?;
-    if let Some(mut meta) = store.load()?.meta {
+    let Snapshot { meta, builders, .. } = store.load()?;
+    let mut changes = Vec::new();
+    if let Some(mut meta) = meta {
         meta.rise_above_a_lost_life();
-        store.commit(&[Change::Meta(meta)])?;
+        changes.push(Change::Meta(meta));
     }
+    for mut builder in builders {
+        builder.soil();
+        changes.push(Change::Builder(Box::new(builder)));
+    }
+    store.commit(&changes)?;
     Ok(())
 }
 

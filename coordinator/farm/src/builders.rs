@@ -58,6 +58,15 @@ impl Builder {
     }
 }
 
+impl BuilderRecord {
+    /// Nothing proves this builder clean any more: no proof that was taken, and
+    /// none that may still come.
+    pub fn soil(&mut self) {
+        self.cleanliness = Cleanliness::Dirty;
+        self.nonce = None;
+    }
+}
+
 pub(crate) fn offer_of(hello: &HelloBuilder) -> BuilderOffer {
     BuilderOffer {
         recipes: hello.recipes.clone(),
@@ -213,13 +222,12 @@ impl Farm {
         }
     }
 
-    /// Nothing proves this builder clean any more.
+    /// Its next reset is another one, with a new challenge.
     pub(crate) fn soil(&mut self, id: BuilderId) {
         let Some(builder) = self.builders.get_mut(&id) else {
             return;
         };
-        builder.record.cleanliness = Cleanliness::Dirty;
-        builder.record.nonce = None;
+        builder.record.soil();
         self.deadlines.disarm(crate::deadlines::Deadline::Reset(id));
         self.step.touch_builder(id);
     }

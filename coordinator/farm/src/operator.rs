@@ -369,7 +369,8 @@ impl Farm {
     }
 
     /// A restored store goes on: its epoch rises above all that any agent has
-    /// seen, its floors above all that may have been given out.
+    /// seen, its floors above all that may have been given out, and its
+    /// builders are reset anew.
     pub(crate) fn accept_restore(
         &mut self,
         by: &Text<128>,
@@ -396,11 +397,10 @@ impl Farm {
             self.meta.job_floor + 1
         );
         self.note(LedgerKind::RestoreAccepted, about, line);
+        // What was ordered and proved here may be long over in the lost life.
         let builders: Vec<BuilderId> = self.builders.keys().copied().collect();
         for builder in builders {
-            if self.index_builder(builder) {
-                self.unmatched.push_back(builder);
-            }
+            self.soil(builder);
         }
         Ok(Reply::Done)
     }

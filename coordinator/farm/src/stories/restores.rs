@@ -116,6 +116,41 @@ fn no_number_of_the_lost_life_is_given_out_again() {
     assert!(new_builder > builder);
 }
 
+#[test]
+fn a_proof_that_a_backup_waited_for_proves_nothing() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let ordered = world.reset_order().expect("a reset was ordered");
+    let backup = world.store.snapshot();
+    world.prove(&mut host, ordered);
+    world.restart();
+    world.hello(&mut host);
+    let attempt = world.running(&mut host, "it was clean, and is not any more");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.deliver(attempt);
+    host.held.clear();
+
+    world.store.jobs.clear();
+    world.restart_from(backup);
+    assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+    world
+        .ask(Command::AcceptRestore {
+            why: Text::default(),
+        })
+        .unwrap();
+    world.submit(spec("fresh"));
+    assert_eq!(world.hello(&mut host), None);
+    let anew = world.reset_order().expect("another reset was ordered");
+    assert_ne!(anew, ordered);
+    // It says again what the store does not know: its old proof first.
+    world.prove(&mut host, ordered);
+    assert!(world.offers().is_empty(), "proved by a life that is over");
+    world.prove(&mut host, anew);
+    world.offered(&host);
+}
+
 /// The newest submission, agent and builder.
 fn newest(world: &World) -> (u64, u32, u32) {
     let records = &world.store;
