@@ -1,12 +1,7 @@
 //! An event that makes the farm panic: the coordinator ends once, parks the
 //! event at its next start, freezes its agent, and everyone else goes on.
 
-use std::time::{Duration, Instant};
-
 use farmbell_tests::harness::{BuilderPlan, PATIENCE, TestFarm};
-
-/// From the start of the process to "ready" after a poison event.
-const BACK_WITHIN: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_poison_event_parks_itself_and_freezes_one_agent() {
@@ -22,9 +17,8 @@ fn a_poison_event_parks_itself_and_freezes_one_agent() {
     let status = farm.coordinator.daemon.wait(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(1), "it ends, and says so");
 
-    let began = Instant::now();
+    // How soon it is back: `bench poison`.
     farm.coordinator.restart();
-    assert!(began.elapsed() < BACK_WITHIN, "{:?}", began.elapsed());
     let history = farm
         .cli()
         .run(&["--output", "ndjson", "events", "--tail", "100"])

@@ -18,6 +18,7 @@ mod latency;
 pub mod machine;
 mod million;
 mod nginx;
+mod poison;
 mod process;
 pub mod quic;
 pub mod row;
@@ -50,6 +51,7 @@ pub const FIGURES: &[(&str, Measure)] = &[
     ("agent-size", footprint::size),
     ("idle-wire", wire::measure),
     ("faults", faults::measure),
+    ("poison", poison::measure),
     ("flood", flood::measure),
     ("decisions", brain::measure),
     ("restore", million::restore),
