@@ -39,11 +39,19 @@ enum Form {
     ServerSent,
 }
 
+/// Where a reading ends.
+enum End {
+    /// With the entry that was the newest when it was asked for, whatever
+    /// happens while it is read.
+    At(u64),
+    Never(Receiver<LedgerEntry>),
+}
+
 /// A reader's place between the stored entries and those to come.
 struct Reading {
     api: Api,
     after: u64,
-    live: Option<Receiver<LedgerEntry>>,
+    end: End,
     /// The store has been read to the end that it had then.
     caught_up: bool,
     form: Form,
@@ -59,12 +67,10 @@ pub(super) async fn events(
     let follow = matches!(query.follow.as_deref(), Some("" | "1" | "true"));
     // Before the store is read, or what happens in between would be missed.
     let live = follow.then(|| api.farm.ledger());
+    let newest = api.read(|queries| queries.ledger_end()).await?;
     let after = match (last_event_id(&headers).or(query.after), query.tail) {
         (Some(after), _) => after,
-        (None, Some(tail)) => {
-            let end = api.read(|queries| queries.ledger_end()).await?;
-            end.saturating_sub(tail)
-        }
+        (None, Some(tail)) => newest.saturating_sub(tail),
         (None, None) => 0,
     };
     let form = match headers
@@ -77,7 +83,7 @@ pub(super) async fn events(
     let reading = Reading {
         api,
         after,
-        live,
+        end: live.map_or(End::At(newest), End::Never),
         caught_up: false,
         form,
         sees_private: caller.sees_private(),
@@ -93,23 +99,35 @@ fn last_event_id(headers: &HeaderMap) -> Option<u64> {
     headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
+impl End {
+    /// Leaves of a stored page what belongs to the reading; whether the store
+    /// has no more of it.
+    fn takes_last_of(&self, page: &mut Vec<LedgerEntry>) -> bool {
+        let read = page.len();
+        if let Self::At(end) = self {
+            page.retain(|entry| entry.seq <= *end);
+        }
+        read < PAGE as usize || page.len() < read
+    }
+}
+
 impl Reading {
     /// The next entries in the form asked for; `None` at the end.
     async fn next(&mut self) -> std::result::Result<Option<Bytes>, Problem> {
         loop {
             if !self.caught_up {
                 let after = self.after;
-                let page = self
+                let mut page = self
                     .api
                     .read(move |queries| queries.ledger(after, PAGE))
                     .await?;
-                self.caught_up = page.len() < PAGE as usize;
+                self.caught_up = self.end.takes_last_of(&mut page);
                 if !page.is_empty() {
                     return self.take(page).await.map(Some);
                 }
                 continue;
             }
-            let Some(live) = &mut self.live else {
+            let End::Never(live) = &mut self.end else {
                 return Ok(None);
             };
             match live.recv().await {
@@ -178,4 +196,37 @@ fn headers(form: Form, after: u64) -> HeaderMap {
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert("x-events-after", HeaderValue::from(after));
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use farmbell_farm::record::LedgerKind;
+    use farmbell_protocol::time::Wall;
+
+    use super::*;
+
+    fn page(first: u64, entries: u64) -> Vec<LedgerEntry> {
+        let entry = |seq| LedgerEntry {
+            seq,
+            at: Wall(seq),
+            kind: LedgerKind::AgentLinked,
+            job: None,
+            attempt: None,
+            builder: None,
+            agent: None,
+            by: Text::default(),
+            why: Text::default(),
+        };
+        (first..first + entries).map(entry).collect()
+    }
+
+    #[test]
+    fn what_happens_while_it_is_read_is_not_part_of_a_reading() {
+        let mut one_more = page(10, 2);
+        assert!(End::At(10).takes_last_of(&mut one_more));
+        assert_eq!(one_more.len(), 1);
+        let mut whole = page(1, u64::from(PAGE));
+        assert!(!End::At(1_000).takes_last_of(&mut whole));
+        assert_eq!(whole.len(), PAGE as usize);
+    }
 }
