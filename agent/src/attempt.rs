@@ -212,18 +212,28 @@ impl AttemptDir {
         })
     }
 
-    /// Writes the exit record; durable when this returns, and with it the
-    /// names of all that lies here and of the directory itself.
+    /// Makes durable the names of all that lies here, of the directory itself
+    /// and of an exit record yet to be written: done while the recipe runs, so
+    /// that its end waits for the record's bytes alone.
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn keep_exit(&self, record: &ExitRecord) -> io::Result<()> {
-        write_checked(&self.exit(), record)?.sync_data()?;
+    pub fn keep_names(&self) -> io::Result<()> {
+        File::create(self.exit())?;
         File::open(&self.root)?.sync_all()?;
         match self.root.parent() {
             Some(builder) => File::open(builder)?.sync_all(),
             None => Ok(()),
         }
+    }
+
+    /// Writes the exit record; durable when this returns, behind
+    /// [`keep_names`](Self::keep_names).
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn keep_exit(&self, record: &ExitRecord) -> io::Result<()> {
+        write_checked(&self.exit(), record)?.sync_data()
     }
 
     /// # Errors

@@ -9,6 +9,7 @@
 //! symlink. A refusal is the job's fault and names the file; nothing of a
 //! refused result is kept.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -75,9 +76,10 @@ pub enum SealError {
     Host { path: PathBuf, source: io::Error },
 }
 
-/// Moves `outputs` to `sealed` and makes it durable: only the files that a
-/// pattern names, or all where there is none. Done again after a crash in the
-/// middle, it comes to the same end.
+/// Moves `outputs` to `sealed` and makes what lies there durable: only the
+/// files that a pattern names, or all where there is none. The directory's own
+/// name is durable with its manifest ([`keep_manifest`]). Done again after a
+/// crash in the middle, it comes to the same end.
 ///
 /// # Errors
 /// [`SealError::Job`] for a missing output, a name that is no plain name,
@@ -354,29 +356,22 @@ fn unlink_from_others(path: &Path) -> io::Result<()> {
 }
 
 fn flush(sealed: &Path, files: &[SealedFile]) -> Result<(), SealError> {
-    let root = File::open(sealed).map_err(host(sealed))?;
     if files.len() >= FLUSH_ALL_FROM {
+        let root = File::open(sealed).map_err(host(sealed))?;
         return syncfs(&root).map_err(|errno| host(sealed)(errno.into()));
     }
-    for file in files {
-        File::open(&file.path)
+    let directories = files
+        .iter()
+        .flat_map(|file| file.path.ancestors().skip(1))
+        .filter(|path| path.starts_with(sealed));
+    let directories: BTreeSet<&Path> = directories.collect();
+    let all = files.iter().map(|file| file.path.as_path());
+    for path in all.chain(directories) {
+        File::open(path)
             .and_then(|opened| opened.sync_all())
-            .map_err(host(&file.path))?;
-        for parent in file
-            .path
-            .ancestors()
-            .skip(1)
-            .take_while(|path| path.starts_with(sealed))
-        {
-            File::open(parent)
-                .and_then(|dir| dir.sync_all())
-                .map_err(host(parent))?;
-        }
+            .map_err(host(path))?;
     }
-    let parent = sealed.parent().unwrap_or(sealed);
-    root.sync_all()
-        .and_then(|()| File::open(parent)?.sync_all())
-        .map_err(host(sealed))
+    Ok(())
 }
 
 fn finish(files: Vec<SealedFile>, output_bytes: u64) -> Result<SealedOutputs, SealError> {
@@ -394,7 +389,7 @@ fn finish(files: Vec<SealedFile>, output_bytes: u64) -> Result<SealedOutputs, Se
     })
 }
 
-/// Writes a manifest beside its outputs, so that a restart finds it.
+/// Writes a manifest beside its outputs, so that a restart finds both.
 ///
 /// # Errors
 /// If the disk fails.

@@ -156,6 +156,7 @@ impl Supervisor {
         if self.ending.is_not_begun() {
             self.start();
         }
+        let named = self.dir.keep_names();
         while !self.is_over()? {
             self.wait()?;
             let now = Instant::now();
@@ -165,6 +166,7 @@ impl Supervisor {
             self.keep_deadlines(now)?;
             self.clients.flush();
         }
+        named.context("the attempt's files cannot be made durable")?;
         self.finish()
     }
 
