@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use farmbell_farm::event::{ConnId, Event};
 use farmbell_farm::record::Change;
@@ -24,6 +24,8 @@ use super::rng::Rng;
 
 /// How long everything may take to end once the trouble is over.
 pub(super) const END_WITHIN: Duration = Duration::from_secs(6 * 3600);
+/// How often a world that takes long says where it is, in real time.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// How often the operator goes round after the trouble.
 const PUT_RIGHT_EVERY: Duration = Duration::from_secs(60);
 
@@ -239,6 +241,7 @@ impl World {
     /// Runs until everything has ended.
     pub(super) fn run(&mut self) -> Result<(), Broken> {
         let end = Time::ZERO + self.plan.trouble_until + END_WITHIN;
+        let mut shown = Instant::now();
         while let Some(Reverse(Planned { at, what, .. })) = self.heap.pop() {
             if at > end {
                 return self.unfinished();
@@ -248,12 +251,28 @@ impl World {
             self.happen(what)?;
             if self.steps.is_multiple_of(4096) {
                 self.network.sweep();
+                if shown.elapsed() >= PROGRESS_EVERY {
+                    shown = Instant::now();
+                    self.print_progress();
+                }
             }
             if !self.trouble() && self.ended() && self.not_ready().is_none() {
                 return self.checker.submits_exist(&self.coordinator.store);
             }
         }
         self.unfinished()
+    }
+
+    #[expect(clippy::print_stderr, reason = "whoever waits for minutes may look")]
+    fn print_progress(&self) {
+        eprintln!(
+            "{} after {} virtual s: {} submissions to come, {} jobs not over, {} steps",
+            self.plan.name,
+            self.now.since(Time::ZERO).as_secs(),
+            self.clients.submits_left,
+            self.coordinator.store.unfinished.len(),
+            self.steps,
+        );
     }
 
     pub(super) fn steps(&self) -> u64 {
