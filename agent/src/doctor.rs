@@ -1,10 +1,12 @@
 //! `farmbell-agent doctor`: looks at everything a builder host needs and says,
 //! for each thing that is wrong, the command that mends it. Owns the list and
-//! how it is shown; each look is one function that changes nothing.
+//! how it is shown; each look is one function that changes nothing. What an
+//! agent works without it tells from the same list when it starts.
 
 mod host;
 mod network;
 
+use std::fmt;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -12,6 +14,8 @@ use serde::Serialize;
 
 use crate::cli::Places;
 use crate::config::Config;
+use crate::groups::Place;
+use crate::launcher::unit::Unit;
 
 /// Look at this host and say what to mend.
 #[derive(Debug, Args)]
@@ -81,6 +85,17 @@ impl Finding {
     }
 }
 
+/// In one line, with the command that mends it.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check, self.found)?;
+        if self.fix.is_empty() {
+            return Ok(());
+        }
+        write!(f, " (fix: {})", self.fix)
+    }
+}
+
 impl Doctor {
     /// # Errors
     /// If the findings cannot be printed.
@@ -106,6 +121,13 @@ impl Doctor {
     }
 }
 
+/// What this host lacks: each costs something, none keeps the agent from working.
+pub(crate) fn lacking(config: &Config, unit: Option<&Unit>, place: &Place) -> Vec<Finding> {
+    let mut findings = host::equipment(config, unit, place);
+    findings.retain(|one| one.health == Health::Degraded);
+    findings
+}
+
 fn look(config: &Config, places: &Places) -> anyhow::Result<Vec<Finding>> {
     let mut findings = vec![Finding::ok(
         "configuration",
@@ -115,7 +137,21 @@ fn look(config: &Config, places: &Places) -> anyhow::Result<Vec<Finding>> {
             config.state.display()
         ),
     )];
-    findings.extend(host::look(config, places));
+    findings.extend(host::look(config));
+    let (unit, broken) = match places.launcher() {
+        Ok(unit) => (unit, None),
+        Err(error) => {
+            let fix = "systemctl restart farmbell-launcher";
+            let broken = Finding::failed("launcher", format!("{error:#}"), fix);
+            (None, Some(broken))
+        }
+    };
+    let place = Place::of(unit.as_ref());
+    findings.extend(host::equipment(config, unit.as_ref(), &place));
+    if let Some(broken) = broken {
+        findings.retain(|one| one.check != broken.check);
+        findings.push(broken);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

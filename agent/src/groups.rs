@@ -27,6 +27,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::Bounds;
+use crate::launcher::unit::Unit;
 
 /// The name of our directory in each tree.
 const OURS: &str = "farmbell";
@@ -58,6 +59,11 @@ const LAUNCHER: &str = "launcher";
 const WANTED_V1: [&str; 5] = ["freezer", "memory", "pids", "cpu", "cpuacct"];
 
 impl Place {
+    /// Of an agent with this launcher, or with none.
+    pub(crate) fn of(unit: Option<&Unit>) -> Self {
+        Self::detect(unit.and_then(|unit| unit.group.as_deref()))
+    }
+
     /// Finds writable trees; `home` is the launcher unit's group, from the root
     /// of the version 2 tree. Nothing found is a degraded host, not an error.
     #[must_use]

@@ -33,6 +33,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::chain::{Chain, Plan};
 use crate::cli::Places;
 use crate::config::{BuilderConfig, Config};
+use crate::doctor::{self, Finding};
 use crate::driver::Leaving;
 use crate::facts;
 use crate::groups::Place;
@@ -122,9 +123,9 @@ async fn serve(
     let identity = Arc::new(Identity::load_or_create(&identity_directory(
         &config.state,
     ))?);
-    let place = Place::detect(unit.as_ref().and_then(|unit| unit.group.as_deref()));
+    let place = Place::of(unit.as_ref());
     place.sweep(GROUP_AGE_MIN);
-    let mut degraded = missing(&place);
+    let mut degraded = lines_of(&doctor::lacking(config, unit.as_ref(), &place));
     let (link_state, link) = watch::channel(LinkState::Dialing);
     let bulk = Bulk::start(identity.clone(), link.clone(), BulkTuning::default())
         .context("no thread for transfers")?;
@@ -181,6 +182,15 @@ async fn serve(
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// What the host lacks, for whoever reads the log and for the coordinator.
+fn lines_of(lacking: &[Finding]) -> Vec<String> {
+    let lines: Vec<String> = lacking.iter().map(Finding::to_string).collect();
+    for line in &lines {
+        tracing::warn!(lacks = line, "the agent works with less");
+    }
+    lines
 }
 
 fn session_settings(
@@ -265,28 +275,6 @@ pub(crate) fn tell_ready() {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "nobody to tell of the readiness");
     }
-}
-
-/// What this host lacks, and what that costs.
-fn missing(place: &Place) -> Vec<String> {
-    let mut lines = Vec::new();
-    if place.is_none() {
-        lines.push(
-            "no writable control groups: limits on memory are per process, on processes and \
-             processor time none; a build whose supervisor dies puts its builder out of service"
-                .to_owned(),
-        );
-    } else {
-        for controller in ["memory", "pids", "cpu"] {
-            if !place.limits(controller) {
-                lines.push(format!(
-                    "no {controller} controller: that limit is not enforced"
-                ));
-            }
-        }
-    }
-    lines.push("isolation rung 'process': for trusted submitters only".to_owned());
-    lines
 }
 
 /// What builders are made of.

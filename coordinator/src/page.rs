@@ -393,6 +393,7 @@ mod tests {
                 nonce: None,
                 trouble: None,
             },
+            host_lacks: Vec::new(),
         }
     }
 

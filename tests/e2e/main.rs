@@ -12,6 +12,7 @@ mod backup_restored;
 mod builder_panicked;
 mod chaos;
 mod coordinator_killed;
+mod degraded;
 mod demo;
 mod dependency_wait;
 mod every_meaning_of_exit;

@@ -17,6 +17,7 @@ mod daemon;
 mod events;
 mod leftovers;
 mod network;
+mod ordinary;
 mod relay;
 mod scripts;
 
@@ -32,6 +33,7 @@ pub use coordinator::{Coordinator, CoordinatorPlan, StoreHold};
 pub use daemon::{Daemon, Exit};
 pub use events::{Entry, Events};
 pub use network::{Host, Network, Plug};
+pub use ordinary::Ordinary;
 pub use relay::Relay;
 pub use scripts::write_script;
 
@@ -100,6 +102,7 @@ impl TestFarm {
         let token = self.coordinator.cli().token(&[]);
         let mut agent = Agent::prepare(&self.binaries, &self.path().join(name), name, builders);
         agent.around = around;
+        agent.hand_over();
         agent.join(&token).succeeds();
         agent.start();
         for _ in builders.iter().filter(|builder| builder.becomes_clean()) {

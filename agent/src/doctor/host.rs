@@ -1,4 +1,5 @@
-//! Looks at the host itself: disk, key, clock, isolation, build tools.
+//! Looks at the host itself: disk, key, clock; and at its equipment, which an
+//! agent can work without: root, systemd, groups, namespaces, build tools.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,29 +8,40 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Finding;
-use crate::cli::Places;
 use crate::config::Config;
 use crate::facts;
 use crate::groups::Place;
 use crate::join::identity_directory;
+use crate::launcher::unit::Unit;
 
 /// A small package builds in this; larger ones say what they need.
 const DISK_MIN: u64 = 2 << 30;
 /// Seconds since 1970 at the beginning of 2026: no later clock is this early.
 const CLOCK_MIN: u64 = 1_767_225_600;
 
-pub(super) fn look(config: &Config, places: &Places) -> Vec<Finding> {
+pub(super) fn look(config: &Config) -> Vec<Finding> {
     vec![
         state(&config.state),
         disk(&config.state),
-        durability(&config.state),
         key(&config.state),
         clock(),
-        control_groups(places),
+        scripts(config),
+    ]
+}
+
+/// What an agent is the better for, and works without.
+pub(super) fn equipment(config: &Config, unit: Option<&Unit>, place: &Place) -> Vec<Finding> {
+    let is_root = nix::unistd::geteuid().is_root();
+    vec![
+        root(is_root, unit),
+        service_manager(),
+        launcher(is_root, unit),
+        control_groups(place),
         namespaces(),
+        isolation(),
+        durability(&config.state),
         build_tools(),
         chroots(config.chroots.as_deref()),
-        scripts(config),
     ]
 }
 
@@ -108,20 +120,59 @@ fn clock() -> Finding {
     Finding::ok("clock", "plausible")
 }
 
-fn control_groups(places: &Places) -> Finding {
-    let unit = match places.launcher() {
-        Ok(unit) => unit,
-        Err(error) => {
-            let fix = "systemctl restart farmbell-launcher";
-            return Finding::failed("control groups", format!("{error:#}"), fix);
-        }
-    };
-    let place = Place::detect(unit.as_ref().and_then(|unit| unit.group.as_deref()));
+fn root(is_root: bool, unit: Option<&Unit>) -> Finding {
+    if is_root {
+        return Finding::ok("root", "the agent is root");
+    }
+    if unit.is_some() {
+        return Finding::ok("root", "not needed: the launcher stands in for it");
+    }
+    let user = nix::unistd::geteuid();
+    Finding::degraded(
+        "root",
+        format!(
+            "an ordinary user (uid {user}): reset scripts may do what that user may, and no more; \
+             control groups can come from a launcher only"
+        ),
+        "sudo systemctl enable --now farmbell-agent, whose launcher stands in for root",
+    )
+}
+
+fn service_manager() -> Finding {
+    if Path::new("/run/systemd/system").is_dir() {
+        return Finding::ok("systemd", "it runs this host");
+    }
+    Finding::degraded(
+        "systemd",
+        "it does not run here: nobody starts the agent again when it ends or the host restarts",
+        "with sysvinit: echo 'fb:2345:respawn:farmbell-agent run' >> /etc/inittab; telinit q",
+    )
+}
+
+fn launcher(is_root: bool, unit: Option<&Unit>) -> Finding {
+    if unit.is_some() {
+        return Finding::ok("launcher", "it answers; builds belong to it");
+    }
+    if is_root {
+        return Finding::ok("launcher", "not needed: root launches by itself");
+    }
+    Finding::degraded(
+        "launcher",
+        "none: builds belong to whatever started the agent, and end with it where that ends all \
+         it started",
+        "sudo systemctl start farmbell-launcher; without systemd: farmbell-agent launcher --socket \
+         SOCKET & farmbell-agent run --launcher SOCKET",
+    )
+}
+
+fn control_groups(place: &Place) -> Finding {
     if place.is_none() {
         return Finding::degraded(
             "control groups",
-            "none can be made: limits are per process, and a build whose supervisor dies puts its builder out of service",
-            "systemctl start farmbell-launcher, which has one handed to it; or run the agent as root",
+            "none can be made: a limit on memory holds per process, those on processes and processor \
+             time not at all; a build whose supervisor dies puts its builder out of service",
+            "sudo systemctl start farmbell-launcher, which has one handed to it; or run the agent as \
+             root",
         );
     }
     let missing: Vec<&str> = ["memory", "pids", "cpu"]
@@ -166,6 +217,15 @@ fn namespaces() -> Finding {
             "apt-get install util-linux",
         ),
     }
+}
+
+fn isolation() -> Finding {
+    Finding::degraded(
+        "isolation",
+        "rung 'process': a build runs as the agent's own user and could read its key; for trusted \
+         submitters only",
+        "for others, hosts that are thrown away after each build: farmbell-agent run --once",
+    )
 }
 
 fn found_in_path(program: &str) -> bool {

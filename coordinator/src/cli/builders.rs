@@ -236,6 +236,13 @@ fn text(builder: &BuilderView) -> String {
             builder.reset.nonce.clone().unwrap_or_default(),
         ),
     ]);
+    if !builder.host_lacks.is_empty() {
+        text.push_str("\n\nits host works with less:");
+        for line in &builder.host_lacks {
+            text.push_str("\n  ");
+            text.push_str(&crate::inert::line(line));
+        }
+    }
     if let Some(trouble) = &builder.reset.trouble {
         text.push_str("\n\nlast failed reset:\n");
         text.push_str(&crate::inert::lines(trouble.as_bytes()));

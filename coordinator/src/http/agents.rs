@@ -48,7 +48,7 @@ pub(super) async fn act(
     })))
 }
 
-async fn ask(api: &Api) -> Result<Vec<(AgentRecord, bool)>> {
+pub(super) async fn ask(api: &Api) -> Result<Vec<(AgentRecord, bool)>> {
     let reply = api.look(Command::Agents).await?;
     let Reply::Agents(agents) = reply else {
         return Err(unexpected(&reply));

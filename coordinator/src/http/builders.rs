@@ -29,7 +29,11 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<BuilderView>> {
     let overview = ask(&api).await?;
-    Ok(Json(show::builder(find(&overview, &name)?)))
+    let found = find(&overview, &name)?;
+    let agents = super::agents::ask(&api).await?;
+    let mut hosts = agents.iter().map(|(host, _)| host);
+    let host = hosts.find(|host| host.id == found.record.agent);
+    Ok(Json(show::builder_and_host(found, host)))
 }
 
 pub(super) async fn act(

@@ -107,7 +107,18 @@ impl Agent {
     pub fn start_with(&mut self, variables: &[(&str, &str)]) {
         let mut run = self.program("run");
         run.envs(variables.iter().copied());
-        self.daemon.start(run);
+        match self.around {
+            // Nobody is told that it is ready: its builders say so.
+            Some(Around::Ordinary(_)) => drop(self.daemon.start_only(run)),
+            Some(_) | None => self.daemon.start(run),
+        }
+    }
+
+    /// Its files become those of whom it runs as.
+    pub(super) fn hand_over(&self) {
+        if let Some(Around::Ordinary(user)) = &self.around {
+            user.owns(&self.directory);
+        }
     }
 
     /// As [`start_with`](Self::start_with); false when it dies at its start.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::network::Host;
+use super::ordinary::Ordinary;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub enum Around {
     Boot(PathBuf),
     /// A kernel without pidfds; the program that takes them away.
     WithoutPidfds(PathBuf),
+    /// An ordinary user on a host that gives it nothing.
+    Ordinary(Ordinary),
 }
 
 impl Around {
@@ -35,6 +38,7 @@ impl Around {
                 passed_on(&mut poorer, command);
                 poorer
             }
+            Self::Ordinary(ordinary) => ordinary.runs(command),
         }
     }
 }

@@ -75,7 +75,13 @@ impl Coordinator {
         let here = Ipv4Addr::LOCALHOST;
         let seen = match &plan.around {
             Some(Around::Host(host)) => host.address(),
-            Some(Around::Recorder(_) | Around::Boot(_) | Around::WithoutPidfds(_)) | None => here,
+            Some(
+                Around::Recorder(_)
+                | Around::Boot(_)
+                | Around::WithoutPidfds(_)
+                | Around::Ordinary(_),
+            )
+            | None => here,
         };
         let any = [seen, seen, here].map(|address| format!("{address}:0"));
         coordinator.write_configuration(any);

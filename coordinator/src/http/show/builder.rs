@@ -56,6 +56,22 @@ pub(in crate::http) fn builder(view: &FarmView) -> BuilderView {
         memory_bytes: offer.memory_bytes,
         disk_bytes: offer.disk_bytes,
         reset: reset(record),
+        host_lacks: Vec::new(),
+    }
+}
+
+/// The same with what its host lacks.
+pub(in crate::http) fn builder_and_host(
+    view: &FarmView,
+    host: Option<&AgentRecord>,
+) -> BuilderView {
+    let facts = host.into_iter().flat_map(|host| host.facts.iter());
+    BuilderView {
+        host_lacks: facts
+            .filter(|said| said.kind == fact::DEGRADED)
+            .map(|said| String::from_utf8_lossy(&said.value).into_owned())
+            .collect(),
+        ..builder(view)
     }
 }
 

@@ -50,6 +50,10 @@ pub struct BuilderView {
     pub memory_bytes: u64,
     pub disk_bytes: u64,
     pub reset: ResetView,
+    /// What its host lacks, what that costs and what mends it; told only where
+    /// one builder is asked for.
+    #[serde(default)]
+    pub host_lacks: Vec<String>,
 }
 
 /// The attempt that occupies a builder.
