@@ -9,8 +9,8 @@ use farmbell_protocol::time::Time;
 use farmbell_tests::sim::SimStore;
 
 use crate::records::{
-    agent, attempt, attempt_id, builder, done, entry, live, outputs, package, spec, submission,
-    submit, token, waiting,
+    agent, attempt, attempt_id, builder, done, duration, entry, live, outputs, package, spec,
+    submission, submit, token, waiting,
 };
 
 /// A store that a farm can crash over.
@@ -103,6 +103,7 @@ each_store! {
     what_is_over_is_not_loaded
     what_was_removed_is_gone
     jobs_that_wait_and_packages_come_back_until_it_is_over
+    the_newest_duration_of_a_name_comes_back
     what_was_retired_is_gone_and_nothing_else
 }
 
@@ -259,6 +260,21 @@ fn jobs_that_wait_and_packages_come_back_until_it_is_over<F: Fixture>() {
     assert_eq!(snapshot.dependents, [done(1)]);
     let packages = [package("baz", None, 4), package("baz", Some("kim"), 2)];
     assert_eq!(snapshot.packages, packages);
+}
+
+fn the_newest_duration_of_a_name_comes_back<F: Fixture>() {
+    let mut fixture = F::make();
+    let store = fixture.next_life();
+    let took = |name, seconds| Change::Duration(Box::new(duration(name, seconds)));
+    store
+        .commit(&[took("hello", 90), took("gcc", 4000)])
+        .unwrap();
+    store
+        .commit(&[took("hello", 70), took("hello", 80)])
+        .unwrap();
+    let snapshot = fixture.next_life().load().unwrap();
+    let newest = [duration("gcc", 4000), duration("hello", 80)];
+    assert_eq!(snapshot.durations, newest);
 }
 
 fn what_was_retired_is_gone_and_nothing_else<F: Fixture>() {

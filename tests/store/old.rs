@@ -17,11 +17,11 @@ use rusqlite::types::ValueRef;
 
 use crate::contract::jobs_of;
 use crate::records::{
-    agent, attempt, attempt_id, builder, done, entry, live, outputs, package, spec, submission,
-    submit, token, waiting,
+    agent, attempt, attempt_id, builder, done, duration, entry, live, outputs, package, spec,
+    submission, submit, token, waiting,
 };
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "meta",
     "submission",
     "job",
@@ -33,6 +33,7 @@ const TABLES: [&str; 12] = [
     "token",
     "dependent",
     "package",
+    "duration",
     "ledger",
 ];
 
@@ -69,6 +70,7 @@ fn history() -> Vec<Change> {
         Change::Token(token(1, 1)),
         Change::Waits(JobId(3)),
         Change::Package(Box::new(package("baz", None, 1))),
+        Change::Duration(Box::new(duration("hello", 90))),
     ]);
     changes
 }
@@ -148,6 +150,7 @@ fn databases_of_every_released_schema_are_read() {
         assert_eq!(snapshot.tokens, [token(1, 1)]);
         assert_eq!(snapshot.dependents, [done(3)]);
         assert_eq!(snapshot.packages, [package("baz", None, 1)]);
+        assert_eq!(snapshot.durations, [duration("hello", 90)]);
         let reader = store.reader();
         assert_eq!(reader.job(JobId(3)).unwrap(), Some(done(3)));
         assert_eq!(reader.spec(JobId(1)).unwrap(), Some(spec(1)));

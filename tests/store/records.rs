@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use farmbell_farm::record::{
     AgentRecord, AgentStanding, AttemptEnd, AttemptRecord, BuilderOffer, BuilderRecord, Change,
-    Cleanliness, Envelope, JobRecord, JobState, LedgerEntry, LedgerKind, Needs, Occupation,
-    OperatorMode, PackageKey, PackageRecord, ResetProof, ResetRule, ResetWhen, Stage,
+    Cleanliness, DurationRecord, Envelope, JobRecord, JobState, LedgerEntry, LedgerKind, Needs,
+    Occupation, OperatorMode, PackageKey, PackageRecord, ResetProof, ResetRule, ResetWhen, Stage,
     SubmissionRecord, TokenRecord, VerdictRecord,
 };
 use farmbell_protocol::agent_to_coordinator::{Fitness, ResetScope};
@@ -58,6 +58,7 @@ pub(crate) fn waiting(job: u64) -> JobRecord {
             disk_bytes: 0,
         },
         suite: text("bookworm"),
+        input_bytes: 750_000,
         owner: text(if job.is_multiple_of(2) { "kim" } else { "lou" }),
         private: false,
         priority: 3,
@@ -216,6 +217,15 @@ pub(crate) fn agent(id: u32) -> AgentRecord {
         joined: Wall(1),
         last_seen: Wall(2),
         lost_at: Some(Time(77)),
+    }
+}
+
+pub(crate) fn duration(name: &str, seconds: u32) -> DurationRecord {
+    DurationRecord {
+        name: text(name),
+        architecture: text("amd64"),
+        seconds,
+        input_bytes: 750_000,
     }
 }
 

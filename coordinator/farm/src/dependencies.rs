@@ -312,6 +312,7 @@ impl Farm {
                 architecture: job.needs.architecture.clone(),
                 summary: held.to_string(),
                 held: Some(held),
+                starts_in: None,
                 builders: Vec::new(),
             }),
         })

@@ -1,6 +1,8 @@
 //! Everything the farm may ask for. A [`Change`] has to be durable before any
 //! other effect of its batch is performed.
 
+use std::time::Duration;
+
 use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::bounded::{Name, Reason};
 use farmbell_protocol::coordinator_to_agent::{CoordinatorFrame, WelcomeAttempt, WelcomeBuilder};
@@ -142,6 +144,9 @@ pub struct Explanation {
     pub summary: String,
     /// What holds the job back whatever the builders do.
     pub held: Option<Hold>,
+    /// When it will start, by what its like and those before it take;
+    /// `None` where that is unknown.
+    pub starts_in: Option<Duration>,
     pub builders: Vec<(BuilderId, Name, Vec<Why>)>,
 }
 

@@ -37,6 +37,12 @@ impl Farm {
             explanation.held = self.hold_of(job);
             if let Some(hold) = &explanation.held {
                 explanation.summary = format!("{hold}; {}", explanation.summary);
+            } else {
+                let forecast = self.forecast(id, job, &explanation.builders);
+                if let Some(words) = forecast.words() {
+                    explanation.summary = format!("{}; {words}", explanation.summary);
+                }
+                explanation.starts_in = forecast.starts_in;
             }
             explanation
         });
@@ -90,12 +96,11 @@ impl Farm {
     }
 
     /// What is left of a running attempt, by what such jobs usually take.
-    fn left_of(&self, attempt: AttemptId) -> Option<Duration> {
+    pub(crate) fn left_of(&self, attempt: AttemptId) -> Option<Duration> {
         let job = self.jobs.get(&attempt.job)?;
         let started = job.live()?.started?;
         let ran = Duration::from_millis(self.clock.wall().0.saturating_sub(started.0));
-        let architecture = &job.needs(&self.queue).architecture;
-        self.estimates.left(&job.name, architecture, ran)
+        self.estimates.left(job.like(&self.queue), ran)
     }
 
     /// What builders offer, in whatever state they are; not those of a revoked
@@ -160,6 +165,7 @@ impl Farm {
             architecture: needs.architecture.clone(),
             summary: summary(&builders, &self.detail(&builders)),
             held: None,
+            starts_in: None,
             builders,
         }
     }

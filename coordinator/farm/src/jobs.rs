@@ -16,6 +16,7 @@ use farmbell_protocol::bounded::{List, Name, Text};
 use farmbell_protocol::id::{AttemptId, BuilderId, JobId, SubmissionId};
 use farmbell_protocol::time::{Time, Wall};
 
+use crate::estimates::Like;
 use crate::queue::{ClassId, OwnerId, Queue, Rank};
 use crate::record::{AttemptRecord, CancelWish, JobRecord, JobState, Needs};
 
@@ -32,6 +33,8 @@ pub(crate) struct Job {
     pub(crate) submitted: Time,
     pub(crate) submitted_wall: Wall,
     pub(crate) class: ClassId,
+    /// All its inputs together: what a first estimate goes by.
+    pub(crate) input_bytes: u64,
     pub(crate) owner: OwnerId,
     /// One text for all jobs of a suite.
     pub(crate) suite: Arc<str>,
@@ -140,6 +143,7 @@ impl Job {
             version: Text::cut(&*self.version),
             needs: self.needs(queue).clone(),
             suite: Text::cut(&*self.suite),
+            input_bytes: self.input_bytes,
             owner: queue.owners.name(self.owner).clone(),
             private: self.private,
             priority: self.priority,
@@ -161,6 +165,15 @@ impl Job {
 
     pub(crate) fn needs<'a>(&self, queue: &'a Queue) -> &'a Needs {
         &queue.classes.get(self.class).needs
+    }
+
+    /// The job as estimates look at it.
+    pub(crate) fn like<'a>(&'a self, queue: &'a Queue) -> Like<'a> {
+        Like {
+            name: &self.name,
+            architecture: &self.needs(queue).architecture,
+            input_bytes: self.input_bytes,
+        }
     }
 
     /// The job's own state as a record has it.

@@ -21,6 +21,7 @@ mod estimates;
 pub mod event;
 pub mod explain;
 mod farm;
+mod forecast;
 mod hello;
 mod invariants;
 mod jobs;

@@ -11,7 +11,7 @@ use farmbell_protocol::outcome::{Outcome, Verdict};
 use crate::estimates::span_words;
 use crate::farm::Farm;
 use crate::ledger::About;
-use crate::record::{AttemptRecord, LedgerKind};
+use crate::record::{AttemptRecord, Change, LedgerKind};
 
 /// Fast failures of different jobs in a row that take a builder out.
 const FAST_FAILURES: u8 = 3;
@@ -85,7 +85,7 @@ impl Farm {
     fn usual(&self, job: JobId) -> Option<Duration> {
         let job = self.jobs.get(&job)?;
         self.estimates
-            .of(&job.name, &job.needs(&self.queue).architecture)
+            .usual(&job.name, &job.needs(&self.queue).architecture)
     }
 
     /// Remembers how long a success took.
@@ -94,9 +94,9 @@ impl Farm {
             return;
         };
         if let (Verdict::Succeeded, Some(live)) = (verdict, job.live()) {
-            let architecture = &job.needs(&self.queue).architecture;
-            self.estimates
-                .learn(&job.name, architecture, run_time(live));
+            let learnt = self.estimates.learn(job.like(&self.queue), run_time(live));
+            let change = learnt.map(|record| Change::Duration(Box::new(record)));
+            self.step.changes.extend(change);
         }
     }
 }

@@ -145,6 +145,19 @@ impl Queue {
             .map(|(_, builder)| *builder)
     }
 
+    /// Jobs of the same class that start before a waiting one, counted to
+    /// `most`.
+    pub(crate) fn ahead(
+        &self,
+        job: JobId,
+        owner: OwnerId,
+        class: ClassId,
+        rank: Rank,
+        most: usize,
+    ) -> usize {
+        self.owners.ahead(owner, class, rank, job, most)
+    }
+
     pub(crate) fn intern_class(&mut self, needs: &Needs, avoids: Vec<BuilderId>) -> ClassId {
         self.classes.intern(needs, avoids)
     }

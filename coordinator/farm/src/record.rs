@@ -54,6 +54,8 @@ pub enum Change {
     /// Of several with one key the last one counts.
     Package(Box<PackageRecord>),
     PackageForgotten(Box<PackageKey>),
+    /// Of several with one name and architecture the last one counts.
+    Duration(Box<DurationRecord>),
     /// The event stream that `farmbell events` and the audit show.
     Ledger(LedgerEntry),
     /// A submission with all it had: its jobs, their specs, attempts and
@@ -170,6 +172,8 @@ pub struct JobRecord {
     pub needs: Needs,
     /// The distribution series it is built for; empty where none.
     pub suite: Name,
+    /// All its inputs together.
+    pub input_bytes: u64,
     pub owner: Name,
     pub private: bool,
     pub priority: i32,
@@ -224,6 +228,16 @@ pub struct VerdictRecord {
     /// The one attempt it rests on; none where the farm decided.
     pub attempt: Option<AttemptId>,
     pub at: Wall,
+}
+
+/// How long jobs of one name take on one architecture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurationRecord {
+    pub name: Text<128>,
+    pub architecture: Name,
+    pub seconds: u32,
+    /// Of the newest of them.
+    pub input_bytes: u64,
 }
 
 /// A Debian package that was stored or told of.
@@ -515,6 +529,7 @@ pub struct Snapshot {
     /// Finished jobs that wait for their dependencies.
     pub dependents: Vec<JobRecord>,
     pub packages: Vec<PackageRecord>,
+    pub durations: Vec<DurationRecord>,
     pub builders: Vec<BuilderRecord>,
     pub agents: Vec<AgentRecord>,
     pub tokens: Vec<TokenRecord>,

@@ -89,7 +89,7 @@ impl Farm {
             submission_keys: BTreeMap::new(),
             knowing: BTreeSet::new(),
             doubting: BTreeSet::new(),
-            estimates: Estimates::default(),
+            estimates: Estimates::restore(snapshot.durations),
             pace: Pace::default(),
             tokens: BTreeMap::new(),
             deadlines: Deadlines::default(),

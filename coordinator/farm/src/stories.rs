@@ -6,6 +6,7 @@ mod blame;
 mod books;
 mod cancels;
 mod dependencies;
+mod forecasts;
 mod life;
 mod loss;
 mod operators;

@@ -141,6 +141,11 @@ impl Farm {
             submitted: self.clock.now(),
             submitted_wall: wall,
             class: self.queue.intern_class(&needs_of(&spec), Vec::new()),
+            input_bytes: spec
+                .inputs
+                .iter()
+                .map(|input| input.length)
+                .fold(0, u64::saturating_add),
             owner: self.queue.owners.intern(&spec.owner),
             suite: self.suites.intern(&spec.suite),
             priority: self.settings.scores.of(&spec, self.bonus(&spec.owner)),
@@ -273,6 +278,7 @@ impl Farm {
             submitted: stored.submitted,
             submitted_wall: stored.submitted_wall,
             class: self.queue.intern_class(&stored.needs, Vec::new()),
+            input_bytes: stored.input_bytes,
             owner: self.queue.owners.intern(&stored.owner),
             suite: self.suites.intern(&stored.suite),
             priority: stored.priority,

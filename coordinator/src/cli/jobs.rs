@@ -8,7 +8,7 @@ use super::output::{facts, size, span, table};
 use super::pick::{Filter, Pick};
 use super::{Context, units, wait};
 use crate::http::wire::{
-    Act, AttemptView, ExplainView, JobActSpec, JobDetail, JobView, PlanView, Stamp,
+    Act, AttemptView, BuilderReasons, ExplainView, JobActSpec, JobDetail, JobView, PlanView, Stamp,
 };
 
 #[derive(Args, Debug)]
@@ -322,10 +322,12 @@ fn attempt_row(attempt: &AttemptView) -> Vec<String> {
 fn explain_text(explained: &ExplainView) -> String {
     match &explained.plan {
         Some(plan) => format!(
-            "job {} ({}): {}",
+            "job {} ({}) for {}: waiting: {}{}",
             explained.job.id,
             explained.job.name,
-            plan_text(plan)
+            plan.architecture,
+            plan.summary,
+            builders_text(&plan.builders)
         ),
         None => verdict_line(&explained.job),
     }
@@ -333,18 +335,22 @@ fn explain_text(explained: &ExplainView) -> String {
 
 /// Which builders could take it, and why the others cannot.
 pub(super) fn plan_text(plan: &PlanView) -> String {
-    let mut text = format!("{}: {}", plan.architecture, plan.summary);
-    if !plan.builders.is_empty() {
-        let rows = plan.builders.iter().map(|builder| {
-            let could = if builder.matches { "yes" } else { "no" };
-            vec![
-                builder.builder.clone(),
-                could.to_owned(),
-                builder.reasons.join(", "),
-            ]
-        });
-        text.push_str("\n\n");
-        text.push_str(&table(&["BUILDER", "COULD TAKE IT", "NOW"], rows));
+    let builders = builders_text(&plan.builders);
+    format!("{}: {}{builders}", plan.architecture, plan.summary)
+}
+
+fn builders_text(builders: &[BuilderReasons]) -> String {
+    if builders.is_empty() {
+        return String::new();
     }
-    text
+    let rows = builders.iter().map(|builder| {
+        let could = if builder.matches { "yes" } else { "no" };
+        vec![
+            builder.builder.clone(),
+            could.to_owned(),
+            builder.reasons.join(", "),
+        ]
+    });
+    let table = table(&["BUILDER", "COULD TAKE IT", "NOW"], rows);
+    format!("\n\n{table}")
 }

@@ -381,6 +381,7 @@ impl<O: Outbox> Driver<O> {
                 | Change::WaitOver(_)
                 | Change::Package(_)
                 | Change::PackageForgotten(_)
+                | Change::Duration(_)
                 | Change::SubmissionRetired { .. }
                 | Change::LedgerRetired { .. } => {}
             }

@@ -191,6 +191,9 @@ pub(super) fn plan(explanation: &Explanation) -> PlanView {
     PlanView {
         architecture: explanation.architecture.to_string(),
         summary: explanation.summary.clone(),
+        starts_in_ms: explanation
+            .starts_in
+            .map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
         builders: builders.collect(),
     }
 }

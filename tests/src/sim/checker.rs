@@ -93,6 +93,7 @@ impl Checker {
             | Change::PackageForgotten(_)
             | Change::SubmissionRetired { .. }
             | Change::LedgerRetired { .. }
+            | Change::Duration(_)
             | Change::Meta(_) => Ok(()),
         }
     }

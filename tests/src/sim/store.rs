@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use farmbell_farm::record::{
-    AgentRecord, AttemptRecord, BuilderRecord, Change, JobRecord, JobState, LedgerEntry, Meta,
-    PackageKey, PackageRecord, Snapshot, SubmissionRecord, TokenRecord,
+    AgentRecord, AttemptRecord, BuilderRecord, Change, DurationRecord, JobRecord, JobState,
+    LedgerEntry, Meta, PackageKey, PackageRecord, Snapshot, SubmissionRecord, TokenRecord,
 };
+use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
 
@@ -30,6 +31,7 @@ pub struct SimStore {
     /// Finished ones that wait for their dependencies.
     pub(super) dependents: BTreeSet<JobId>,
     packages: BTreeMap<PackageKey, PackageRecord>,
+    durations: BTreeMap<(Text<128>, Name), DurationRecord>,
     pub(super) ledger: Vec<LedgerEntry>,
 }
 
@@ -85,6 +87,10 @@ impl SimStore {
             }
             Change::Package(package) => {
                 self.packages.insert(package.key.clone(), *package);
+            }
+            Change::Duration(record) => {
+                let key = (record.name.clone(), record.architecture.clone());
+                self.durations.insert(key, *record);
             }
             Change::PackageForgotten(key) => {
                 self.packages.remove(&key);
@@ -151,6 +157,7 @@ impl SimStore {
                 .collect(),
             dependents: self.jobs_of(&self.dependents),
             packages: self.packages.values().cloned().collect(),
+            durations: self.durations.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),

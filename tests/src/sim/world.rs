@@ -173,7 +173,8 @@ impl Hash {
             | Change::Package(_)
             | Change::PackageForgotten(_)
             | Change::SubmissionRetired { .. }
-            | Change::LedgerRetired { .. } => self.mix(1),
+            | Change::LedgerRetired { .. }
+            | Change::Duration(_) => self.mix(1),
         }
     }
 }

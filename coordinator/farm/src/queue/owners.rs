@@ -181,6 +181,29 @@ impl Owners {
         })
     }
 
+    /// Jobs of the class that start before this one: those before it among
+    /// its owner's, and as many turns of each other owner. Counts to `most`.
+    pub(super) fn ahead(
+        &self,
+        id: OwnerId,
+        class: ClassId,
+        rank: Rank,
+        job: JobId,
+        most: usize,
+    ) -> usize {
+        let waiting = |owner: &Owner| owner.queues.get(&class).map_or(0, BTreeSet::len);
+        let own = self.owners[id.index()].queues.get(&class);
+        let own = own.map_or(0, |queue| queue.range(..(rank, job)).take(most).count());
+        let mine = self.owners[id.index()].share.weight();
+        let others = self.turn.iter().filter(|(_, other)| *other != id);
+        let others = others.map(|(_, other)| {
+            let other = &self.owners[other.index()];
+            let turns = own as u64 * other.share.weight() / mine;
+            waiting(other).min(usize::try_from(turns).unwrap_or(usize::MAX))
+        });
+        (own + others.sum::<usize>()).min(most)
+    }
+
     /// The first jobs by turn and rank.
     pub(super) fn first(&self, limit: usize) -> Vec<JobId> {
         let mut jobs = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::record::{PackageKey, PackageRecord};
+use crate::record::{DurationRecord, PackageKey, PackageRecord};
 
 /// What a store keeps.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub(crate) struct Store {
     pub(crate) ledger: Vec<LedgerEntry>,
     pub(crate) waits: BTreeSet<JobId>,
     pub(crate) packages: BTreeMap<PackageKey, PackageRecord>,
+    pub(crate) durations: BTreeMap<(Text<128>, Name), DurationRecord>,
 }
 
 impl Store {
@@ -61,6 +62,10 @@ impl Store {
             Change::Package(record) => {
                 self.packages.insert(record.key.clone(), *record);
             }
+            Change::Duration(record) => {
+                let key = (record.name.clone(), record.architecture.clone());
+                self.durations.insert(key, *record);
+            }
             Change::PackageForgotten(key) => {
                 self.packages.remove(&key);
             }
@@ -91,6 +96,7 @@ impl Store {
                 .map(|job| self.jobs[job].clone())
                 .collect(),
             packages: self.packages.values().cloned().collect(),
+            durations: self.durations.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),

@@ -154,6 +154,10 @@ pub struct PlanView {
     pub architecture: String,
     /// One sentence with the numbers.
     pub summary: String,
+    /// When it will start, by what its like and those before it take; null
+    /// where that is unknown.
+    #[serde(default)]
+    pub starts_in_ms: Option<u64>,
     pub builders: Vec<BuilderReasons>,
 }
 

@@ -78,6 +78,14 @@ CREATE TABLE package (
     PRIMARY KEY (name, architecture, suite, owner)
 ) STRICT, WITHOUT ROWID;
 
+-- How long jobs of one name take on one architecture.
+CREATE TABLE duration (
+    name         TEXT NOT NULL,
+    architecture TEXT NOT NULL,
+    record       BLOB NOT NULL,
+    PRIMARY KEY (name, architecture)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE ledger (
     seq    INTEGER PRIMARY KEY,
     record BLOB NOT NULL

@@ -19,6 +19,7 @@ enum Place<'a> {
     Token(u64),
     Dependent(JobId),
     Package(&'a PackageKey),
+    Duration(&'a str, &'a str),
 }
 
 /// The changes that count, in their order.
@@ -50,6 +51,7 @@ fn place(change: &Change) -> Option<Place<'_>> {
         Change::Waits(job) | Change::WaitOver(job) => Place::Dependent(*job),
         Change::Package(package) => Place::Package(&package.key),
         Change::PackageForgotten(key) => Place::Package(key),
+        Change::Duration(duration) => Place::Duration(&duration.name, &duration.architecture),
         Change::Ledger(_) | Change::SubmissionRetired { .. } | Change::LedgerRetired { .. } => {
             return None;
         }

@@ -1,7 +1,7 @@
 //! One change as one statement. Owns the SQL that writes.
 
 use farmbell_farm::record::{
-    Change, JobRecord, JobState, PackageKey, PackageRecord, SubmissionRecord,
+    Change, DurationRecord, JobRecord, JobState, PackageKey, PackageRecord, SubmissionRecord,
 };
 use farmbell_protocol::id::{AttemptId, JobId, SubmissionId};
 use rusqlite::{Connection, Params, params};
@@ -79,6 +79,7 @@ pub(super) fn change(
         Change::WaitOver(job) => run(to, WAIT_OVER, params![bits(job.0)]),
         Change::Package(package) => write_package(to, package, scratch),
         Change::PackageForgotten(key) => run(to, PACKAGE_FORGOTTEN, key_columns(key)),
+        Change::Duration(duration) => write_duration(to, duration, scratch),
         // No upsert: a number given out twice is a defect that must not pass.
         Change::Ledger(entry) => by_id(
             to,
@@ -141,6 +142,24 @@ fn write_job(to: &Connection, job: &JobRecord, scratch: &mut Vec<u8>) -> rusqlit
             standing(&job.state),
             job.owner.as_str(),
             &*scratch,
+        ],
+    )
+}
+
+fn write_duration(
+    to: &Connection,
+    duration: &DurationRecord,
+    scratch: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    encode(duration, scratch);
+    run(
+        to,
+        "INSERT INTO duration (name, architecture, record) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name, architecture) DO UPDATE SET record = ?3",
+        params![
+            duration.name.as_str(),
+            duration.architecture.as_str(),
+            &*scratch
         ],
     )
 }
