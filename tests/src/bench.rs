@@ -23,6 +23,7 @@ mod process;
 pub mod quic;
 pub mod row;
 pub mod sample;
+mod stall;
 mod throughput;
 mod upload;
 mod wire;

@@ -1,8 +1,8 @@
 //! The faults that made this project, each beside the same farm without it: a
 //! reset of 30 s on one builder, a big upload from another, a stopped agent,
-//! a builder's task and a session's task that panic again and again. What is
-//! judged is how the *others* fare: how soon a job starts, and how soon a line
-//! of its log is seen.
+//! a builder's task and a session's task that panic again and again, a store
+//! that stalls. What is judged is how the *others* fare: how soon a job
+//! starts, and how soon a line of its log is seen.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::chain::{monotonic_ns, read_stamp};
 use super::row::{Floor, Mark, Row};
 use super::sample::{Samples, ms};
-use super::{Plan, architecture};
+use super::{Plan, architecture, stall};
 use crate::harness::{Api, BuilderPlan, Cli, CoordinatorPlan, Events, TestFarm};
 
 /// Arms the failpoints of both daemons.
@@ -98,6 +98,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
         rows.push(row(fault.start, fault, &with.start, &without.start));
         rows.push(row(fault.log, fault, &with.log, &without.log));
     }
+    rows.push(stall::measure(plan, &farm)?);
     Ok(rows)
 }
 

@@ -20,7 +20,7 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds, each its own world [default: 1000 small, 200 tight, 10 large, 1 farm, 5000 planted].
+    /// How many seeds, each its own world [default: 1000 small, 200 tight, 10 large, 3 farm, 5000 planted].
     #[arg(long)]
     seeds: Option<u64>,
     /// Take one protection away.

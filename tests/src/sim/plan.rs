@@ -164,7 +164,7 @@ impl Plan {
             settings: settings(2_000),
             check_all_every: 100_000,
             what_if_every: 20_011,
-            worlds: 1,
+            worlds: 3,
             struck_min: 1,
             reasons_min: 0,
             ..Self::large()
