@@ -271,6 +271,13 @@ impl Builders {
                 vec![report(conn, accepted(attempt))]
             }
             Effect::Expect { attempt, .. } => stored(attempt),
+            Effect::Welcome { conn, builders, .. } => {
+                // A round starts from what the round before left in the store.
+                let known = builders.into_iter();
+                self.seqs
+                    .extend(known.map(|builder| ((conn, builder.index), builder.acked)));
+                Vec::new()
+            }
             Effect::Send { conn, frame } => self.told(conn, frame),
             _ => Vec::new(),
         }

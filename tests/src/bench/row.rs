@@ -63,6 +63,22 @@ impl Row {
             Mark::Information => None,
         }
     }
+
+    /// For whoever waits for the table, and where it never comes.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let cells = cells_of(self);
+        let cells = cells.iter().filter(|cell| !cell.is_empty());
+        let cells: Vec<&str> = cells.map(String::as_str).collect();
+        format!("{}; {}", cells.join("  "), self.said())
+    }
+
+    fn said(&self) -> String {
+        match self.note.as_str() {
+            "" => self.what.clone(),
+            note => format!("{}; {note}", self.what),
+        }
+    }
 }
 
 /// All rows of one run on one machine.
@@ -106,11 +122,7 @@ impl Table {
             text.push('\n');
         }
         for row in &self.rows {
-            let note = match row.note.as_str() {
-                "" => String::new(),
-                note => format!("; {note}"),
-            };
-            writeln!(text, "  {}: {}{note}", row.id, row.what).expect("a string takes any text");
+            writeln!(text, "  {}: {}", row.id, row.said()).expect("a string takes any text");
         }
         text
     }

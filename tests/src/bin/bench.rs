@@ -73,7 +73,11 @@ fn round(plan: &Plan, arguments: &Arguments) -> anyhow::Result<bool> {
     for (name, measure) in FIGURES {
         if arguments.what.is_empty() || arguments.what.iter().any(|what| what == name) {
             eprintln!("measuring {name}");
-            rows.extend(measure(plan)?);
+            for row in measure(plan)? {
+                // A run that is cut off keeps what it had measured.
+                eprintln!("  {}", row.to_line());
+                rows.push(row);
+            }
         }
     }
     let table = Table {
