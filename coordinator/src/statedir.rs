@@ -33,7 +33,8 @@ pub struct Locked {
 pub enum StateError {
     #[error(
         "the state directory {path} is in use by process {holder}; two coordinators on one \
-         directory would give the same work out twice. Stop that one first"
+         directory would give the same work out twice. Stop that one first: systemctl stop \
+         farmbell-coordinator, or: kill {holder}"
     )]
     InUse { path: String, holder: String },
     #[error("{path} is no state directory yet; run: farmbell-coordinator init")]

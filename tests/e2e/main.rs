@@ -28,3 +28,4 @@ mod session_ended;
 mod signal_barrage;
 mod stalled_store;
 mod terminal;
+mod two_coordinators;

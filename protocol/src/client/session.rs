@@ -18,6 +18,8 @@
 mod desk;
 mod opening;
 mod orders;
+#[cfg(test)]
+mod stories;
 
 use std::io;
 use std::sync::Arc;

@@ -217,6 +217,59 @@ fn three_hosts_lost_under_a_job_end_it_as_infrastructure() {
     ));
 }
 
+/// Silence until it is lost, wherever it runs; gives the host that it ran on.
+fn lose_under(world: &mut World, number: u8, job: JobId) -> Host {
+    let mut host = world.ready(number);
+    let attempt = world.offered(&host);
+    assert_eq!(attempt.job, job);
+    world.accept(&mut host, attempt);
+    world.start(&mut host, attempt);
+    vanish(world, &host);
+    world.pass(LOST_AFTER);
+    host
+}
+
+#[test]
+fn three_hosts_lost_under_an_innocent_job_end_in_infrastructure_and_bulk_retry_brings_it_back() {
+    let mut world = World::new();
+    let innocent: Vec<JobId> = ["one", "two"]
+        .into_iter()
+        .enumerate()
+        .map(|(place, text)| {
+            let job = world.submit(spec(text));
+            for number in 1..=3 {
+                assert_eq!(world.verdict(job), None);
+                let host = lose_under(&mut world, u8::try_from(place).unwrap() * 3 + number, job);
+                assert_eq!(world.record(&host).strikes, 0);
+            }
+            job
+        })
+        .collect();
+    for job in &innocent {
+        let verdict = world.verdict(*job);
+        let ended = matches!(verdict, Some(Verdict::Infrastructure { .. }));
+        assert!(ended, "{verdict:?}");
+    }
+    let mut host = world.ready(7);
+    let all: Vec<JobRecord> = world.store.jobs.values().cloned().collect();
+    let mut offers = Vec::new();
+    for job in all {
+        let (job, why) = (Box::new(job), Text::cut("the power is back"));
+        world.ask(Command::Retry { job, why }).unwrap();
+        offers.extend(world.offers());
+    }
+    for job in innocent {
+        let (_, attempt) = offers.pop().expect("it is offered again");
+        let told = (attempt.job, attempt.generation, attempt.number);
+        assert_eq!(told, (job, 2, 1));
+        world.run(&mut host, attempt, Outcome::Succeeded);
+        world.clean(&mut host);
+        offers = world.offers();
+        world.deliver(attempt);
+        assert_eq!(world.verdict(job), Some(Verdict::Succeeded));
+    }
+}
+
 #[test]
 fn a_crash_of_the_coordinator_costs_no_build() {
     let mut world = World::new();
