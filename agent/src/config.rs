@@ -20,6 +20,8 @@ pub const USUAL_FILE: &str = "/etc/farmbell/agent.toml";
 pub const USUAL_STATE: &str = "/var/lib/farmbell/agent";
 /// Attempts whose outputs may still travel before a builder takes no more.
 const BACKLOG_MAX: u16 = 8;
+/// What even a small build writes; whoever builds large things says more.
+const DISK_LOW: u64 = 256 << 20;
 const GRACE: Duration = Duration::from_secs(10);
 /// Long enough for any honest build log, short enough for a small disk.
 const LOG_BYTES: u64 = 1 << 30;
@@ -50,6 +52,8 @@ pub struct BuilderConfig {
     pub reset: Option<Script>,
     pub probe: Option<Script>,
     pub backlog_max: u16,
+    /// With fewer bytes free it takes no offers; 0 for no such limit.
+    pub disk_low_bytes: u64,
     pub limits: BuilderLimits,
 }
 
@@ -192,6 +196,7 @@ fn builder(table: raw::Builder, common: &raw::Limits) -> Result<BuilderConfig, S
         reset,
         probe,
         backlog_max: table.backlog.unwrap_or(BACKLOG_MAX),
+        disk_low_bytes: table.disk_low_bytes.unwrap_or(DISK_LOW),
         limits: limits(&table.limits, common),
         name,
     })

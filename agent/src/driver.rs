@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::disk;
 use crate::failpoint::{self, Failpoint};
-use crate::host::BuilderHost;
+use crate::host::{BuilderHost, blocking};
 use crate::reset;
 use crate::spool::Spool;
 use attempts::Held;
@@ -84,6 +85,7 @@ impl Driver {
         busy: &mut Option<mpsc::Sender<Infallible>>,
     ) {
         self.perform(first).await;
+        self.look_at_disk();
         self.desk.resume();
         loop {
             let idle = self.leaving > Leaving::No && !self.desk.builder().holds_attempts();
@@ -94,7 +96,12 @@ impl Driver {
             let deadline = self.desk.next_deadline();
             let wake = deadline.map(|at| self.began + at.since(Time::ZERO));
             let effects = tokio::select! {
-                Some(message) = session.recv() => self.desk.take(self.now(), message),
+                Some(message) = session.recv() => {
+                    if matches!(message, ToBuilder::Linked { .. }) {
+                        self.look_at_disk();
+                    }
+                    self.desk.take(self.now(), message)
+                }
                 Some(event) = self.events.recv() => self.desk.handle(self.now(), event),
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
@@ -186,6 +193,7 @@ impl Driver {
             Effect::Say(frame) => self.desk.say(frame),
             Effect::Start { attempt, spec } => {
                 self.start(attempt, spec);
+                self.look_at_disk();
                 if self.once && self.leaving == Leaving::No {
                     self.leaving = Leaving::Drain;
                     self.tell_soon(Event::Drain);
@@ -205,6 +213,7 @@ impl Driver {
                 let (host, tell) = (self.host.clone(), self.tell.clone());
                 self.tasks.spawn(async move {
                     let report = reset::reset(&host).await;
+                    tell_of_disk(host, &tell).await;
                     say(&tell, Event::ResetEnded { nonce, report }).await;
                 });
             }
@@ -216,6 +225,12 @@ impl Driver {
                 });
             }
         }
+    }
+
+    fn look_at_disk(&mut self) {
+        let (host, tell) = (self.host.clone(), self.tell.clone());
+        self.tasks
+            .spawn(async move { tell_of_disk(host, &tell).await });
     }
 
     /// An event for the brain, behind those that wait.
@@ -230,6 +245,13 @@ fn record_of(effect: Effect) -> Option<Record> {
         Some(record)
     } else {
         None
+    }
+}
+
+async fn tell_of_disk(host: BuilderHost, tell: &mpsc::Sender<Event>) {
+    match blocking(move || disk::look(&host)).await {
+        Ok(event) => say(tell, event).await,
+        Err(error) => tracing::warn!(%error, "the disk was not looked at"),
     }
 }
 

@@ -8,6 +8,7 @@ use farmbell_protocol::agent_to_coordinator::{Fact, fact};
 use farmbell_protocol::bounded::{Blob, List};
 use farmbell_protocol::id::BootId;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 /// The host's name, reduced to what a name may have.
 #[must_use]
@@ -74,6 +75,12 @@ pub fn free_bytes(path: &Path) -> u64 {
             0
         }
     }
+}
+
+/// Whether nothing can be written below `path`, as after a disk's error.
+#[must_use]
+pub fn is_read_only(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// What the spool's durability rests on.

@@ -25,6 +25,8 @@ pub(crate) struct BuilderHost {
     /// The directory of this builder's attempts.
     pub(crate) directory: PathBuf,
     pub(crate) limits: BuilderLimits,
+    /// With fewer bytes free it takes no offers; 0 for no such limit.
+    pub(crate) disk_low_bytes: u64,
     pub(crate) recipes: Recipes,
     pub(crate) secrets: Option<PathBuf>,
     pub(crate) chroots: Option<PathBuf>,

@@ -11,6 +11,7 @@
 pub mod attempt;
 pub mod cli;
 pub mod config;
+mod disk;
 pub mod doctor;
 pub mod facts;
 pub mod failpoint;

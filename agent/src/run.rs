@@ -356,6 +356,7 @@ impl Builders<'_> {
             name: builder.name.clone(),
             directory: self.state.work().join(builder.name.as_str()),
             limits: builder.limits,
+            disk_low_bytes: builder.disk_low_bytes,
             recipes: recipes.clone(),
             secrets: self.config.secrets.clone(),
             chroots: self.config.chroots.clone(),

@@ -15,6 +15,7 @@ mod coordinator_killed;
 mod degraded;
 mod demo;
 mod dependency_wait;
+mod disk_low;
 mod every_meaning_of_exit;
 mod launcher;
 mod log_flood;

@@ -30,6 +30,7 @@ pub(super) struct Builder {
     pub(super) probe: Option<Vec<String>>,
     pub(super) probe_timeout_s: Option<u64>,
     pub(super) backlog: Option<u16>,
+    pub(super) disk_low_bytes: Option<u64>,
     pub(super) limits: Limits,
 }
 

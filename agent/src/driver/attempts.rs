@@ -15,7 +15,7 @@ use farmbell_protocol::spec::JobSpec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::{Driver, say};
+use super::{Driver, say, tell_of_disk};
 use crate::attempt::AttemptDir;
 use crate::attend::{Attendant, ORDERS_MAX, stop_after};
 use crate::failpoint::{self, Failpoint};
@@ -140,7 +140,10 @@ impl Driver {
             }
         };
         self.tasks.spawn(async move {
-            let gathered = blocking(move || gather(&host, attempt, spec.as_deref(), &slot)).await;
+            let gathering = host.clone();
+            let gathered =
+                blocking(move || gather(&gathering, attempt, spec.as_deref(), &slot)).await;
+            tell_of_disk(host, &tell).await;
             let event = gathered.unwrap_or_else(|error| {
                 let why = Reason::cut(format!("gathering its outputs failed: {error}"));
                 Event::OutputsLost { attempt, why }
@@ -173,13 +176,14 @@ impl Driver {
                 .flatten()
                 .for_each(|task| task.abort());
         }
-        let host = self.host.clone();
+        let (host, tell) = (self.host.clone(), self.tell.clone());
         self.tasks.spawn(async move {
-            let dir = host.dir(attempt);
-            let removed = blocking(move || launcher::remove(&dir, &host.place, attempt)).await;
+            let (dir, place) = (host.dir(attempt), host.place.clone());
+            let removed = blocking(move || launcher::remove(&dir, &place, attempt)).await;
             if let Err(error) = removed.flatten() {
                 tracing::warn!(%attempt, %error, "an attempt's directory stays");
             }
+            tell_of_disk(host, &tell).await;
         });
     }
 }

@@ -21,6 +21,8 @@ pub enum Around {
     Boot(PathBuf),
     /// A kernel without pidfds; the program that takes them away.
     WithoutPidfds(PathBuf),
+    /// A disk of its own at this place, of so many MiB.
+    SmallDisk(PathBuf, u32),
     /// An ordinary user on a host that gives it nothing.
     Ordinary(Ordinary),
 }
@@ -38,6 +40,7 @@ impl Around {
                 passed_on(&mut poorer, command);
                 poorer
             }
+            Self::SmallDisk(place, size_mib) => on_small_disk(place, *size_mib, command),
             Self::Ordinary(ordinary) => ordinary.runs(command),
         }
     }
@@ -115,6 +118,18 @@ fn booted_as(id: &Path, command: &Command) -> Command {
         .arg(id);
     passed_on(&mut booted, command);
     booted
+}
+
+fn on_small_disk(place: &Path, size_mib: u32, command: &Command) -> Command {
+    let mut poorer = Command::new("unshare");
+    poorer
+        .args(["--mount", "sh", "-c"])
+        .arg(format!(
+            "mkdir -p \"$0\" && mount -t tmpfs -o size={size_mib}m none \"$0\" && exec \"$@\""
+        ))
+        .arg(place);
+    passed_on(&mut poorer, command);
+    poorer
 }
 
 /// Hands the command's own program, arguments and environment on.

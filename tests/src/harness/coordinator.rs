@@ -79,6 +79,7 @@ impl Coordinator {
                 Around::Recorder(_)
                 | Around::Boot(_)
                 | Around::WithoutPidfds(_)
+                | Around::SmallDisk(..)
                 | Around::Ordinary(_),
             )
             | None => here,
