@@ -37,7 +37,7 @@ pub enum StateError {
          farmbell-coordinator, or: kill {holder}"
     )]
     InUse { path: String, holder: String },
-    #[error("{path} is no state directory yet; run: farmbell-coordinator init")]
+    #[error("{path} is no state directory yet; run: farmbell-coordinator init --state {path}")]
     NotMade { path: String },
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },

@@ -89,6 +89,7 @@ close_codes! {
     49 TokenUsed "token-used", false, "the join token has been used as often as it allows";
     50 TokenExpired "token-expired", false, "the join token's time is over";
     51 NameTaken "name-taken", false, "another agent has this name";
+    52 TokenRevoked "token-revoked", false, "the join token was revoked";
     64 LowerEpoch "lower-epoch", true, "the coordinator's store is older than one this agent has seen";
     65 BadTicket "bad-ticket", true, "the bulk connection's ticket belongs to no live session";
     66 StoreFailed "store-failed", true, "the coordinator cannot make anything durable at present";

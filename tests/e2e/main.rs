@@ -17,6 +17,7 @@ mod demo;
 mod dependency_wait;
 mod disk_low;
 mod every_meaning_of_exit;
+mod finished_jobs;
 mod launcher;
 mod log_flood;
 mod operators_acts;

@@ -163,6 +163,11 @@ fn a_bad_token_is_refused_by_name() {
     joins("third", &token).fails_naming(&["token-used", "farmbell token create"]);
     let late = farm.cli().token(&["--ttl", "1ms"]);
     joins("late", &late).fails_naming(&["token-expired", "farmbell token create"]);
+    let lost: Token = farm.cli().token(&[]).parse().unwrap();
+    farm.cli()
+        .run(&["token", "revoke", &lost.id.to_string()])
+        .succeeds();
+    joins("finder", &lost.to_string()).fails_naming(&["token-revoked", "farmbell token create"]);
     let another = farm.cli().token(&[]);
     joins("first-again", &another).succeeds();
 
@@ -172,6 +177,7 @@ fn a_bad_token_is_refused_by_name() {
             CloseCode::TokenWrong,
             CloseCode::TokenUsed,
             CloseCode::TokenExpired,
+            CloseCode::TokenRevoked,
         ],
     );
 }

@@ -1,7 +1,19 @@
 //! Two coordinators on one state directory: the second is refused, and the
-//! first does not notice.
+//! first does not notice; and none where there is no state directory.
+
+use std::process::Command;
 
 use farmbell_tests::harness::{Said, TestFarm};
+
+#[test]
+fn a_state_directory_that_is_not_there_is_named_in_the_command_that_makes_it() {
+    let farm = TestFarm::start();
+    let missing = farm.file("missing").display().to_string();
+    let mut serve = Command::new(farm.binaries().coordinator());
+    serve.args(["serve", "--state", &missing]);
+    let command = format!("farmbell-coordinator init --state {missing}");
+    Said::by(serve).fails_naming(&["is no state directory yet", &command]);
+}
 
 #[test]
 fn a_second_coordinator_on_a_state_directory_is_refused_by_name() {

@@ -109,7 +109,7 @@ impl Farm {
         }
         if token.revoked {
             return Err((
-                CloseCode::TokenWrong,
+                CloseCode::TokenRevoked,
                 "this token was revoked: make one with farmbell token create",
             ));
         }

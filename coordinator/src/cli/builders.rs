@@ -14,6 +14,7 @@ use crate::http::wire::{Act, BuilderView, Stamp};
   farmbell builders
   farmbell builders --arch arm64")]
 pub(super) struct BuildersArgs {
+    /// Builders for this architecture
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
 }
@@ -21,7 +22,10 @@ pub(super) struct BuildersArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum BuilderCommand {
     /// Show everything known of a builder
-    Show { name: String },
+    Show {
+        /// The builder's name
+        name: String,
+    },
     /// Give it work again
     Enable(ActArgs),
     /// Take it out now: its job waits again, nobody is blamed

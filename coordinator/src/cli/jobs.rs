@@ -32,7 +32,10 @@ pub(super) struct JobsArgs {
 pub(super) enum JobCommand {
     /// Show everything known of a job
     #[command(after_help = "Example:\n  farmbell job show k3v9")]
-    Show { job: String },
+    Show {
+        /// The job's id, or the beginning of it
+        job: String,
+    },
     /// End jobs; a running one is aborted on its builder
     #[command(after_help = "Examples:
   farmbell job cancel k3v9 --reason 'wrong branch'
@@ -68,6 +71,7 @@ pub(super) enum JobCommand {
   farmbell job set-priority 100 k3v9
   farmbell job set-priority -5 --owner nightly --state waiting")]
     SetPriority {
+        /// The new score
         #[arg(allow_negative_numbers = true)]
         priority: i32,
         #[command(flatten)]
@@ -102,6 +106,7 @@ pub(super) enum JobCommand {
     /// Wait for verdicts; the exit code tells the worst
     #[command(after_help = "Example:\n  farmbell job wait k3v9 --timeout 30m")]
     Wait {
+        /// Ids of jobs, or the beginnings of them
         #[arg(required = true)]
         jobs: Vec<String>,
         /// Give up after this long; the job goes on
@@ -110,7 +115,10 @@ pub(super) enum JobCommand {
     },
     /// Say why a job waits, builder by builder
     #[command(after_help = "Example:\n  farmbell job explain k3v9")]
-    Explain { job: String },
+    Explain {
+        /// The job's id, or the beginning of it
+        job: String,
+    },
 }
 
 /// Why something is done.
@@ -310,7 +318,8 @@ fn attempt_row(attempt: &AttemptView) -> Vec<String> {
     vec![
         attempt.attempt.clone(),
         attempt.builder.clone(),
-        attempt.stage.clone(),
+        // How far it came says nothing of one that is over; its outcome does.
+        end.map_or_else(|| attempt.stage.clone(), |_| String::new()),
         took,
         peak,
         attempt.exit.clone().unwrap_or_default(),

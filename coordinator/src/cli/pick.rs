@@ -29,8 +29,10 @@ pub(super) struct Filter {
     /// `dependency_wait`, `chroot_problem`
     #[arg(long)]
     pub(super) state: Option<String>,
+    /// Jobs of this owner
     #[arg(long, value_name = "NAME")]
     pub(super) owner: Option<String>,
+    /// Jobs for this architecture
     #[arg(long, value_name = "ARCH")]
     pub(super) arch: Option<String>,
     /// Jobs whose name begins so

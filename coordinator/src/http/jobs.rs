@@ -19,7 +19,7 @@ use super::problem::{Result, invalid, not_found};
 use super::watch::Watch;
 use super::wire::{Act, Code, ExplainView, JobDetail, JobList, JobView, Spec, WaitView};
 use super::{Api, artifacts, show, unexpected};
-use crate::store::{JobFilter, JobStanding};
+use crate::store::{JobFilter, JobStanding, Queries, QueryError};
 
 /// Jobs of one page at most.
 const PAGE_MAX: u32 = 500;
@@ -62,7 +62,9 @@ pub(super) async fn list(
                 for record in page {
                     filter.before = Some(record.id);
                     if (private || !record.private) && query.wants(&record) {
-                        found.push(show::job(&record));
+                        let builder = builder_of(queries, &record)?;
+                        let job = show::job(&record);
+                        found.push(JobView { builder, ..job });
                     }
                     if found.len() == limit {
                         return Ok(JobList::up_to(found, filter.before));
@@ -78,6 +80,23 @@ pub(super) async fn list(
         })
         .await?;
     Ok(Json(list))
+}
+
+/// Where it runs, or ran last in this generation.
+fn builder_of(
+    queries: &dyn Queries,
+    job: &JobRecord,
+) -> std::result::Result<Option<String>, QueryError> {
+    match &job.state {
+        JobState::Waiting { .. } => Ok(None),
+        JobState::Live(attempt) => Ok(Some(attempt.builder_name.to_string())),
+        JobState::Done(_) => {
+            let attempts = queries.attempts(job.id)?;
+            let last = attempts.last();
+            let last = last.filter(|attempt| attempt.id.generation == job.generation);
+            Ok(last.map(|attempt| attempt.builder_name.to_string()))
+        }
+    }
 }
 
 impl JobList {

@@ -37,8 +37,8 @@ pub enum JoinError {
 }
 
 fn fix(code: CloseCode) -> &'static str {
-    use CloseCode::{NameTaken, TokenExpired, TokenUsed, TokenWrong, Version};
-    if [TokenWrong, TokenUsed, TokenExpired].contains(&code) {
+    use CloseCode::{NameTaken, TokenExpired, TokenRevoked, TokenUsed, TokenWrong, Version};
+    if [TokenWrong, TokenUsed, TokenExpired, TokenRevoked].contains(&code) {
         "; make a new one with: farmbell token create"
     } else if code == NameTaken {
         "; choose another name"

@@ -25,7 +25,7 @@ fn a_wrong_a_revoked_and_an_old_token_are_refused_by_name() {
         why,
     };
     world.ask(revoke).unwrap();
-    assert_eq!(world.join(revoked, 1, SECRET), CloseCode::TokenWrong);
+    assert_eq!(world.join(revoked, 1, SECRET), CloseCode::TokenRevoked);
     world.pass(Duration::from_secs(3601));
     assert_eq!(world.join(token, 1, SECRET), CloseCode::TokenExpired);
     assert_eq!(world.store.kinds().last(), Some(&LedgerKind::TokenRefused));

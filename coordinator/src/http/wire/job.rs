@@ -31,7 +31,7 @@ pub struct JobView {
     /// Attempts of this generation so far.
     pub attempts: u16,
     pub attempts_max: u8,
-    /// Where it is worked on, while it is.
+    /// Where it is worked on; in lists also where it was last, once it is over.
     pub builder: Option<String>,
     pub started: Option<Stamp>,
     pub cancel: Option<CancelView>,
