@@ -171,6 +171,8 @@ pub mod client;
 pub mod codec;
 pub mod coordinator_to_agent;
 pub mod digest;
+#[doc(hidden)]
+pub mod failpoint;
 pub mod id;
 pub mod outcome;
 pub mod spec;

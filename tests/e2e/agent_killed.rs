@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use farmbell_agent::failpoint::{Failpoint, VARIABLE};
+use farmbell_protocol::failpoint::Point as _;
 use farmbell_tests::harness::{BuilderPlan, PATIENCE, TestFarm};
 use nix::sys::signal::Signal;
 use serde_json::Value;

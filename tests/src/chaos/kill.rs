@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use farmbell_agent::failpoint as agent;
 use farmbell_coordinator::failpoint as coordinator;
+use farmbell_protocol::failpoint::Point as _;
 
 use super::load::{Load, Shape};
 use super::{Coverage, Dice, Report};
