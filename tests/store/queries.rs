@@ -1,10 +1,12 @@
 //! What people may ask beside the writer.
 
+use std::slice;
+
 use farmbell_coordinator::store::{JobFilter, JobStanding, Queries, Sqlite, Store};
 use farmbell_farm::effect::Look;
 use farmbell_farm::event::AgedSubmission;
-use farmbell_farm::record::{AttemptEnd, Change};
-use farmbell_protocol::id::{IdPrefix, JobId, SubmissionId};
+use farmbell_farm::record::{AttemptEnd, Change, JobState};
+use farmbell_protocol::id::{IdPrefix, JobId, Seq, SubmissionId};
 use farmbell_protocol::time::Wall;
 
 use crate::records::{
@@ -30,6 +32,49 @@ fn filled() -> (tempfile::TempDir, Sqlite) {
         ])
         .unwrap();
     (directory, store)
+}
+
+/// Two rows, of which a report writes only the small one.
+#[test]
+fn a_job_that_is_worked_on_is_one_record_at_every_step() {
+    let (directory, mut store) = filled();
+    let path = directory.path().join("farm.db");
+    let mut job = live(2);
+    job.suspended = true;
+    job.attempt_number = 7;
+    for acked in 1..4 {
+        let JobState::Live(attempt) = &mut job.state else {
+            unreachable!("it is live");
+        };
+        attempt.acked = Seq(acked);
+        store.commit(&[Change::Job(Box::new(job.clone()))]).unwrap();
+        assert_eq!(store.reader().job(JobId(2)).unwrap().as_ref(), Some(&job));
+        let live = JobFilter {
+            standing: Some(JobStanding::Live),
+            ..JobFilter::default()
+        };
+        assert_eq!(
+            store.reader().jobs(&live, 9).unwrap(),
+            slice::from_ref(&job)
+        );
+        let mut restored = Vec::new();
+        store.jobs(&mut |job| restored.push(job)).unwrap();
+        assert!(restored.contains(&job), "step {acked}");
+    }
+    let ends = attempt(2, None).assigned;
+    let oldest = store.reader().mentions().unwrap().oldest_attempt;
+    assert_eq!(oldest, Some(ends));
+    for over in [waiting(2), live(2), done(2)] {
+        store
+            .commit(&[Change::Job(Box::new(over.clone()))])
+            .unwrap();
+        assert_eq!(store.reader().job(JobId(2)).unwrap(), Some(over));
+    }
+    assert_eq!(store.reader().audit().unwrap().problems, [""; 0]);
+    let raw = rusqlite::Connection::open(path).unwrap();
+    raw.execute("INSERT INTO live SELECT 2, x'00'", []).unwrap();
+    let problems = store.reader().audit().unwrap().problems;
+    assert_eq!(problems.len(), 2, "damaged, and of a job that is over");
 }
 
 fn ids(store: &Sqlite, filter: &JobFilter, limit: u32) -> Vec<u64> {

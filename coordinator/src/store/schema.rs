@@ -8,7 +8,10 @@ use super::StoreError;
 
 /// Each brings the schema from the number before to its own; never edited once
 /// released.
-const MIGRATIONS: &[(u32, &str)] = &[(1, include_str!("migrations/0001.sql"))];
+const MIGRATIONS: &[(u32, &str)] = &[
+    (1, include_str!("migrations/0001.sql")),
+    (2, include_str!("migrations/0002.sql")),
+];
 
 /// "farm" in ASCII: tells the file apart from other databases.
 const APPLICATION_ID: i32 = 0x6661_726d;

@@ -4,6 +4,7 @@
 
 mod aged;
 mod audit;
+mod live;
 mod load;
 mod newest;
 mod reader;

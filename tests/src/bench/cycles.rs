@@ -131,12 +131,13 @@ async fn work(million: &Million, wanted: usize, round: usize) -> anyhow::Result<
         }
     }
     let took = began.map_or(Duration::MAX, |began| began.elapsed());
-    let commits = commits.end();
+    let count = f64::from(u32::try_from(commits.count())?);
     let after = farm.health();
     submitters.shutdown().await;
     running.stop().await?;
+    // To the very last: a store that forgot some would give ids out twice.
+    let commits = commits.end();
     let cycles = f64::from(u32::try_from(wanted)?);
-    let count = f64::from(u32::try_from(commits.len())?);
     let difference = |later: u64, earlier: u64| -> anyhow::Result<f64> {
         Ok(f64::from(u32::try_from(later - earlier)?))
     };
@@ -188,8 +189,7 @@ fn again(mut commits: Vec<Vec<Change>>) -> Vec<Vec<Change>> {
         })
         .collect();
     let span = match (numbers.iter().min(), numbers.iter().max()) {
-        // What was committed after the recording ended has numbers too.
-        (Some(first), Some(last)) => (last - first + 1) * 2,
+        (Some(first), Some(last)) => last - first + 1,
         (None, _) | (_, None) => 0,
     };
     for change in commits.iter_mut().flatten() {
@@ -214,6 +214,10 @@ struct Commits(Arc<Mutex<Option<Vec<Vec<Change>>>>>);
 impl Commits {
     fn begin(&self) {
         *self.locked() = Some(Vec::new());
+    }
+
+    fn count(&self) -> usize {
+        self.locked().as_ref().map_or(0, Vec::len)
     }
 
     fn end(&self) -> Vec<Vec<Change>> {

@@ -11,6 +11,7 @@ use farmbell_protocol::time::Wall;
 use rusqlite::{Connection, params};
 use serde::de::DeserializeOwned;
 
+use super::live::LiveRow;
 use super::{SqliteReader, bits};
 use crate::store::record::decode;
 use crate::store::{Mentions, Queries as _, QueryError};
@@ -105,20 +106,24 @@ impl SqliteReader {
         self.with(|from| {
             // What is under way comes first: what arrives while the rest is
             // read belongs to it, or to something younger.
-            each(
-                from,
-                "job",
-                "SELECT record FROM job WHERE standing < 2",
-                &mut |job: JobRecord| {
-                    let live = match &job.state {
-                        JobState::Live(live) => Some(live.as_ref()),
-                        JobState::Waiting { .. } | JobState::Done(_) => None,
-                    };
-                    for attempt in job.lost.iter().chain(live) {
-                        mentions.under_way(attempt);
-                    }
-                },
-            )
+            let sql = "SELECT record FROM live";
+            each(from, "live", sql, &mut |(_, attempt): LiveRow| {
+                mentions.under_way(&attempt);
+            })
+        })??;
+        self.with(|from| {
+            let sql = "SELECT record FROM job WHERE standing < 2";
+            each(from, "job", sql, &mut |job: JobRecord| {
+                // Of an attempt in both rows this may be an older state of it,
+                // which speaks of nothing that the newer one does not.
+                let live = match &job.state {
+                    JobState::Live(live) => Some(live.as_ref()),
+                    JobState::Waiting { .. } | JobState::Done(_) => None,
+                };
+                for attempt in job.lost.iter().chain(live) {
+                    mentions.under_way(attempt);
+                }
+            })
         })??;
         self.with(|from| {
             each(

@@ -8,12 +8,12 @@ use farmbell_farm::record::{
     PackageRecord, SubmissionRecord, TokenRecord,
 };
 use farmbell_protocol::digest::Digest;
-use farmbell_protocol::id::AttemptId;
+use farmbell_protocol::id::{AttemptId, JobId};
 use farmbell_protocol::spec::{JobSpec, Output};
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 
-use super::SqliteReader;
+use super::{SqliteReader, live};
 use crate::store::QueryError;
 use crate::store::record::decode;
 
@@ -42,6 +42,7 @@ impl SqliteReader {
             audit.each(from, "job", |audit, job: JobRecord| {
                 job.lost.iter().for_each(|attempt| audit.attempt(attempt));
             })?;
+            audit.live(from)?;
             audit.each(from, "spec", |audit, spec: JobSpec| audit.inputs(&spec))?;
             audit.each(from, "attempt", |audit, attempt: AttemptRecord| {
                 audit.attempt(&attempt);
@@ -102,6 +103,21 @@ impl Audit {
             }
             last = Some(entry.seq);
         })
+    }
+
+    fn live(&mut self, from: &Connection) -> rusqlite::Result<()> {
+        self.each(from, "live", |_, _: live::LiveRow| {})?;
+        let mut statement = from.prepare(
+            "SELECT live.job FROM live LEFT JOIN job ON job.id = live.job
+             WHERE job.id IS NULL OR job.standing = 2",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let job = JobId(row.get::<_, i64>(0)?.cast_unsigned());
+            let problem = format!("live: an attempt of job {job}, which is over or not there");
+            self.problems.push(problem);
+        }
+        Ok(())
     }
 
     fn inputs(&mut self, spec: &JobSpec) {

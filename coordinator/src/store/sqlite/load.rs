@@ -5,6 +5,7 @@ use farmbell_farm::record::{JobRecord, KEYS_MAX, Snapshot};
 use rusqlite::{Connection, Params, params};
 use serde::de::DeserializeOwned;
 
+use super::live;
 use crate::store::StoreError;
 use crate::store::record::decode;
 
@@ -40,11 +41,16 @@ pub(super) fn jobs(
     path: &str,
     give: &mut dyn FnMut(JobRecord),
 ) -> Result<(), StoreError> {
-    Reading { from, path }.each(
+    let reading = Reading { from, path };
+    let mut live = live::All::from(reading.all("live", "SELECT record FROM live", [])?);
+    reading.each(
         "job",
         "SELECT record FROM job INDEXED BY job_unfinished WHERE standing < 2 ORDER BY id",
         [],
-        give,
+        &mut |mut job| {
+            live.join(&mut job);
+            give(job);
+        },
     )
 }
 

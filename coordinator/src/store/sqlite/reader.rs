@@ -13,6 +13,7 @@ use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, params};
 use serde::de::DeserializeOwned;
 
+use super::live::Rows;
 use super::{bits, connect, write};
 use crate::store::record::decode;
 use crate::store::{JobFilter, JobStanding, Mentions, Queries, QueryError, StoreError};
@@ -140,18 +141,33 @@ impl Queries for SqliteReader {
         let before = filter.before.map_or(i64::MAX, |job| bits(job.0));
         let standing = filter.standing.map(column);
         let owner = filter.owner.as_ref().map(|owner| owner.as_str());
-        self.many(
-            "job",
-            "SELECT record FROM job
-             WHERE id < ?1 AND (?2 IS NULL OR standing = ?2) AND (?3 IS NULL OR owner = ?3)
-             ORDER BY id DESC LIMIT ?4",
-            params![before, standing, owner, limit],
-        )
+        let rows: Vec<Rows> = self.with(|from| {
+            from.prepare_cached(
+                "SELECT job.record, live.record FROM job LEFT JOIN live ON live.job = job.id
+                 WHERE id < ?1 AND (?3 IS NULL OR owner = ?3)
+                 AND (?2 IS NULL OR iif(live.job IS NULL, standing, ?5) = ?2)
+                 ORDER BY id DESC LIMIT ?4",
+            )?
+            .query_map(
+                params![before, standing, owner, limit, write::LIVE],
+                Rows::of,
+            )?
+            .collect()
+        })?;
+        rows.iter().map(Rows::decode).collect()
     }
 
     fn job(&self, job: JobId) -> Result<Option<JobRecord>, QueryError> {
-        let sql = "SELECT record FROM job WHERE id = ?1";
-        self.one("job", sql, params![bits(job.0)])
+        self.with(|from| {
+            from.prepare_cached(
+                "SELECT job.record, live.record FROM job LEFT JOIN live ON live.job = job.id
+                 WHERE id = ?1",
+            )?
+            .query_row(params![bits(job.0)], Rows::of)
+            .optional()
+        })?
+        .map(|rows| rows.decode())
+        .transpose()
     }
 
     fn jobs_by_prefix(&self, prefix: IdPrefix, limit: u32) -> Result<Vec<JobId>, QueryError> {

@@ -7,7 +7,7 @@ use farmbell_protocol::id::{AttemptId, JobId, SubmissionId};
 use rusqlite::{Connection, Params, params};
 use serde::Serialize;
 
-use super::bits;
+use super::{bits, live};
 use crate::store::record::encode;
 
 /// [`JobState`] as the column `standing` has it.
@@ -131,6 +131,14 @@ pub(super) const fn standing(state: &JobState) -> u8 {
 }
 
 fn write_job(to: &Connection, job: &JobRecord, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+    match &job.state {
+        JobState::Live(attempt) => {
+            if !live::write(to, job, attempt, scratch)? {
+                return Ok(());
+            }
+        }
+        JobState::Waiting { .. } | JobState::Done(_) => live::remove(to, job.id)?,
+    }
     encode(job, scratch);
     run(
         to,
