@@ -196,33 +196,24 @@ impl Attendant {
     async fn conclude(&mut self) {
         let (host, attempt) = (self.host.clone(), self.attempt);
         let dir = host.dir(attempt);
-        // Without a record the lock is waited for: whoever still holds it is
-        // about to write one, or to die.
+        // A record is the last thing its supervisor writes. Without one the lock
+        // is waited for: whoever still holds it is about to write one, or to die.
         let found = blocking(move || {
-            if dir.read_exit()?.is_none() {
-                std::fs::File::open(dir.lock())?.lock()?;
+            if let Some(record) = dir.read_exit()? {
+                return Ok(Found::Ended(Box::new(record)));
             }
+            std::fs::File::open(dir.lock())?.lock()?;
             dir.look()
         })
         .await
         .flatten();
         match found {
             Ok(Found::Ended(record)) => self.ended(*record).await,
-            // The exit record is there before the lock is free.
-            Ok(Found::Running) => self.ended_while_locked().await,
-            Ok(Found::Died | Found::NeverRan) => self.died().await,
+            Ok(Found::Running | Found::Died | Found::NeverRan) => self.died().await,
             Err(error) => {
                 tracing::error!(%attempt, %error, "an attempt's directory cannot be read");
                 self.died().await;
             }
-        }
-    }
-
-    async fn ended_while_locked(&mut self) {
-        let dir = self.host.dir(self.attempt);
-        match blocking(move || dir.read_exit()).await.flatten() {
-            Ok(Some(record)) => self.ended(record).await,
-            Ok(None) | Err(_) => self.died().await,
         }
     }
 

@@ -193,7 +193,6 @@ impl Driver {
             Effect::Say(frame) => self.desk.say(frame),
             Effect::Start { attempt, spec } => {
                 self.start(attempt, spec);
-                self.look_at_disk();
                 if self.once && self.leaving == Leaving::No {
                     self.leaving = Leaving::Drain;
                     self.tell_soon(Event::Drain);
@@ -213,8 +212,9 @@ impl Driver {
                 let (host, tell) = (self.host.clone(), self.tell.clone());
                 self.tasks.spawn(async move {
                     let report = reset::reset(&host).await;
-                    tell_of_disk(host, &tell).await;
                     say(&tell, Event::ResetEnded { nonce, report }).await;
+                    // The next job does not wait for a look.
+                    tell_of_disk(host, &tell).await;
                 });
             }
             Effect::Probe { nonce } => {

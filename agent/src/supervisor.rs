@@ -49,6 +49,9 @@ use tree::Tree;
 
 /// The hidden subcommand that this is.
 pub const SUBCOMMAND: &str = "supervise";
+/// Niceness of a build and its supervisor, as of Debian's own build daemons:
+/// what starts the next build and hears of this one does not wait for it.
+const BUILD_NICE: i32 = 10;
 /// Bytes of log taken at once: on the stack, which counts once per attempt.
 const READ_BYTES: usize = 16 << 10;
 /// Reads in a row, some milliseconds at the slowest: orders wait no longer.
@@ -82,6 +85,9 @@ fn supervise(dir: &Path) -> anyhow::Result<()> {
     std::env::set_current_dir(dir).context("the attempt's directory is gone")?;
     nix::unistd::setsid().context("no session of its own")?;
     nix::sys::prctl::set_child_subreaper(true).context("not a sub-reaper")?;
+    if let Err(error) = rustix::process::nice(BUILD_NICE) {
+        note(&format!("it is no nicer than the agent: {error}"));
+    }
     let signals = handled_signals();
     signals
         .thread_block()

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use farmbell_protocol::client::bulk::step_back;
 use farmbell_protocol::client::identity::Identity;
 use farmbell_protocol::client::quic::{BulkTuning, ListenError, Listener, Profile, ServerKeys};
 use farmbell_protocol::id::AttemptId;
@@ -87,6 +88,7 @@ impl BulkDoor {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("bulk-disk")
+            .on_thread_start(step_back)
             .build()
             .map_err(DoorError::Thread)?;
         let listener = {
@@ -123,6 +125,7 @@ impl BulkDoor {
         std::thread::Builder::new()
             .name("bulk".to_owned())
             .spawn(move || {
+                step_back();
                 runtime.block_on(serve(listener, transfers, stopped));
                 if end.send(()).is_err() {
                     tracing::debug!("nobody waits for the bulk door's end");

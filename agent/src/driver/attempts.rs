@@ -15,9 +15,10 @@ use farmbell_protocol::spec::JobSpec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::{Driver, say, tell_of_disk};
+use super::{Driver, say};
 use crate::attempt::AttemptDir;
 use crate::attend::{Attendant, ORDERS_MAX, stop_after};
+use crate::disk;
 use crate::failpoint::{self, Failpoint};
 use crate::host::{BuilderHost, blocking};
 use crate::launcher;
@@ -140,15 +141,17 @@ impl Driver {
             }
         };
         self.tasks.spawn(async move {
-            let gathering = host.clone();
-            let gathered =
-                blocking(move || gather(&gathering, attempt, spec.as_deref(), &slot)).await;
-            tell_of_disk(host, &tell).await;
-            let event = gathered.unwrap_or_else(|error| {
-                let why = Reason::cut(format!("gathering its outputs failed: {error}"));
-                Event::OutputsLost { attempt, why }
+            let gathered = blocking(move || {
+                let gathered = gather(&host, attempt, spec.as_deref(), &slot);
+                (gathered, Some(disk::look(&host)))
             });
-            say(&tell, event).await;
+            let (gathered, looked) = gathered.await.unwrap_or_else(|error| {
+                let why = Reason::cut(format!("gathering its outputs failed: {error}"));
+                (Event::OutputsLost { attempt, why }, None)
+            });
+            for event in looked.into_iter().chain([gathered]) {
+                say(&tell, event).await;
+            }
         });
     }
 
@@ -178,12 +181,14 @@ impl Driver {
         }
         let (host, tell) = (self.host.clone(), self.tell.clone());
         self.tasks.spawn(async move {
-            let (dir, place) = (host.dir(attempt), host.place.clone());
-            let removed = blocking(move || launcher::remove(&dir, &place, attempt)).await;
-            if let Err(error) = removed.flatten() {
-                tracing::warn!(%attempt, %error, "an attempt's directory stays");
+            let removed = blocking(move || {
+                launcher::remove(&host.dir(attempt), &host.place, attempt)?;
+                Ok(disk::look(&host))
+            });
+            match removed.await.flatten() {
+                Ok(looked) => say(&tell, looked).await,
+                Err(error) => tracing::warn!(%attempt, %error, "an attempt's directory stays"),
             }
-            tell_of_disk(host, &tell).await;
         });
     }
 }

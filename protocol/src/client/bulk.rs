@@ -41,6 +41,8 @@ use pool::{Ask, Pool};
 /// Outputs that are read and sent at once: enough to fill a line with small
 /// files, few enough that their buffers stay below 16 MiB.
 const BLOBS_AT_ONCE: usize = 16;
+/// Niceness of the threads that move bytes: behind orders, before builds.
+const BULK_NICE: i32 = 5;
 /// Transfers that may wait for the connection.
 const ASKS: usize = 64;
 /// The coordinator's disk is full: it takes a person or a clean-up.
@@ -55,6 +57,14 @@ pub enum BulkError {
     Local(#[from] io::Error),
     #[error("bulk transfers are shut down")]
     Gone,
+}
+
+/// Lets orders and reports go first where they and this thread compete for a
+/// processor: bytes in bulk have time, and still more than builds have.
+pub fn step_back() {
+    if let Err(error) = rustix::process::nice(BULK_NICE) {
+        tracing::debug!(%error, "bulk transfers are not nicer than the rest");
+    }
 }
 
 /// Does transfers. Cheap to clone; its thread ends with the last clone and the
@@ -79,6 +89,7 @@ impl Bulk {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("bulk-disk")
+            .on_thread_start(step_back)
             .build()?;
         let (asks, asked) = mpsc::channel(ASKS);
         let bulk = Self {
@@ -89,7 +100,10 @@ impl Bulk {
         let pool = Pool::new(identity, link, tuning, asked);
         std::thread::Builder::new()
             .name("bulk".to_owned())
-            .spawn(move || runtime.block_on(pool.run()))?;
+            .spawn(move || {
+                step_back();
+                runtime.block_on(pool.run());
+            })?;
         Ok(bulk)
     }
 
