@@ -212,6 +212,7 @@ impl Driver {
                 let (host, tell) = (self.host.clone(), self.tell.clone());
                 self.tasks.spawn(async move {
                     let report = reset::reset(&host).await;
+                    tell_of_canary(&host, &tell).await;
                     say(&tell, Event::ResetEnded { nonce, report }).await;
                     // The next job does not wait for a look.
                     tell_of_disk(host, &tell).await;
@@ -221,6 +222,7 @@ impl Driver {
                 let (host, tell) = (self.host.clone(), self.tell.clone());
                 self.tasks.spawn(async move {
                     let report = reset::probe_alone(&host).await;
+                    tell_of_canary(&host, &tell).await;
                     say(&tell, Event::ResetEnded { nonce, report }).await;
                 });
             }
@@ -245,6 +247,12 @@ fn record_of(effect: Effect) -> Option<Record> {
         Some(record)
     } else {
         None
+    }
+}
+
+async fn tell_of_canary(host: &BuilderHost, tell: &mpsc::Sender<Event>) {
+    if let Some(looked) = reset::spool_survives(host).await {
+        say(tell, looked).await;
     }
 }
 

@@ -13,7 +13,7 @@ use farmbell_protocol::id::AttemptId;
 use tokio::sync::{mpsc, watch};
 
 use crate::attempt::AttemptDir;
-use crate::config::BuilderLimits;
+use crate::config::{BuilderLimits, Script};
 use crate::groups::Place;
 use crate::launcher::Launcher;
 use crate::recipes::Recipes;
@@ -27,6 +27,8 @@ pub(crate) struct BuilderHost {
     pub(crate) limits: BuilderLimits,
     /// With fewer bytes free it takes no offers; 0 for no such limit.
     pub(crate) disk_low_bytes: u64,
+    /// Its reset script, if it has one; run by the launcher.
+    pub(crate) reset: Option<Script>,
     pub(crate) recipes: Recipes,
     pub(crate) secrets: Option<PathBuf>,
     pub(crate) chroots: Option<PathBuf>,

@@ -25,6 +25,7 @@ pub mod spool;
 pub mod supervisor;
 
 mod attend;
+mod canary;
 mod chain;
 mod driver;
 mod host;

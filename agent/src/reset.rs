@@ -2,12 +2,14 @@
 //! script, then the probe, which decides. Owns the order; the brain decides
 //! when, and only after the build's process tree was proved empty.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use farmbell_protocol::agent_to_coordinator::{ResetStage, ScriptFailure};
 use farmbell_protocol::bounded::{Blob, Reason};
-use farmbell_protocol::builder::ResetReport;
+use farmbell_protocol::builder::{Event, ResetReport};
 
+use crate::canary::Canary;
 use crate::failpoint::{self, Failpoint};
 use crate::host::{BuilderHost, blocking};
 use crate::places;
@@ -21,6 +23,10 @@ pub(crate) async fn reset(host: &BuilderHost) -> ResetReport {
         let why = format!("a workspace cannot be removed: {error}");
         return not_run(&why);
     }
+    // Without one the reset runs as well: outputs wait for it, then.
+    if let Some(Err(error)) = with_canary(host, Canary::set).await {
+        tracing::debug!(builder = %host.name, %error, "no canary will tell of this reset");
+    }
     if let Err(failed) = stage(host, ResetStage::Reset).await {
         return *failed;
     }
@@ -32,6 +38,27 @@ pub(crate) async fn reset(host: &BuilderHost) -> ResetReport {
         },
         failed @ ResetReport::Failed { .. } => failed,
     }
+}
+
+/// Whether outputs outlive the reset that was done; `None` where no script
+/// could take them along.
+pub(crate) async fn spool_survives(host: &BuilderHost) -> Option<Event> {
+    match with_canary(host, Canary::look).await? {
+        Ok(looked) => Some(looked),
+        Err(error) => {
+            tracing::debug!(builder = %host.name, %error, "no canary tells of this reset");
+            Some(Event::SpoolSurvivesReset { proved: false })
+        }
+    }
+}
+
+async fn with_canary<T: Send + 'static>(
+    host: &BuilderHost,
+    act: impl FnOnce(&Canary) -> io::Result<T> + Send + 'static,
+) -> Option<io::Result<T>> {
+    let (directory, script) = (host.directory.clone(), host.reset.clone()?);
+    let done = blocking(move || act(&Canary::of(&directory, &script)?)).await;
+    Some(done.flatten())
 }
 
 /// The reset was a reboot that this host has come back from.

@@ -30,6 +30,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::canary::Canary;
 use crate::chain::{Chain, Plan};
 use crate::cli::Places;
 use crate::config::{BuilderConfig, Config};
@@ -357,6 +358,7 @@ impl Builders<'_> {
             directory: self.state.work().join(builder.name.as_str()),
             limits: builder.limits,
             disk_low_bytes: builder.disk_low_bytes,
+            reset: builder.reset.clone(),
             recipes: recipes.clone(),
             secrets: self.config.secrets.clone(),
             chroots: self.config.chroots.clone(),
@@ -384,9 +386,21 @@ impl Builders<'_> {
             memory_bytes: crate::places::stricter(limits.memory_bytes, memory),
             disk_bytes: facts::free_bytes(&self.config.state),
             reset_scope: builder.reset_scope,
-            spool_survives_reset: false,
+            spool_survives_reset: spool_survives_reset(host),
             backlog_max: builder.backlog_max,
             grace: host.grace(),
         })
     }
+}
+
+/// As far as earlier resets have shown it.
+fn spool_survives_reset(host: &BuilderHost) -> bool {
+    let Some(script) = &host.reset else {
+        return true;
+    };
+    let proved = Canary::of(&host.directory, script).and_then(|canary| canary.is_proved());
+    proved.unwrap_or_else(|error| {
+        tracing::debug!(builder = %host.name, %error, "no canary tells of its reset");
+        false
+    })
 }

@@ -109,6 +109,12 @@ impl Builder {
         (builder, effects)
     }
 
+    /// Whether outputs may travel during its reset.
+    #[must_use]
+    pub const fn spool_survives_reset(&self) -> bool {
+        self.settings.spool_survives_reset
+    }
+
     /// What this builder contributes to a Hello.
     #[must_use]
     pub fn hello(&self, index: BuilderIndex) -> (HelloBuilder, Vec<HelloAttempt>) {
@@ -188,6 +194,7 @@ impl Builder {
             Event::OutputsLost { attempt, why } => self.outputs_lost(attempt, why),
             Event::ResetEnded { nonce, report } => self.reset_ended(nonce, report),
             Event::Fitness { fitness, why } => self.host = (fitness, Text::cut(why)),
+            Event::SpoolSurvivesReset { proved } => self.settings.spool_survives_reset = proved,
             Event::Drain => self.draining = true,
             Event::Wake => {}
         }

@@ -24,6 +24,7 @@ mod operators_acts;
 mod poison_event;
 mod refused_connections;
 mod refused_jobs;
+mod reset_beside_upload;
 mod reset_rules;
 mod retired_history;
 mod session_ended;

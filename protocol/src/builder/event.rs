@@ -111,6 +111,11 @@ pub enum Event {
         fitness: Fitness,
         why: String,
     },
+    /// A canary was looked for after a reset: whether outputs that have not been
+    /// sent outlive the next. What is new is offered with the next Hello.
+    SpoolSurvivesReset {
+        proved: bool,
+    },
     /// Finish what runs and take nothing new.
     Drain,
     /// A deadline of [`next_deadline`](super::Builder::next_deadline) passed.

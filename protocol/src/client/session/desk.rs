@@ -48,9 +48,17 @@ impl Desk {
         }
     }
 
-    /// Tells the brain of an event of the host's.
+    /// Tells the brain of an event of the host's. Where that changes what the
+    /// builder offers, the session ends: only a Hello tells of an offer.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Effect> {
-        self.builder.handle(now, event)
+        let offered = self.builder.spool_survives_reset();
+        let effects = self.builder.handle(now, event);
+        if self.builder.spool_survives_reset() != offered
+            && let Some(speaker) = &self.speaker
+        {
+            speaker.hang_up("a builder has something new to offer");
+        }
+        effects
     }
 
     /// The brain, to be asked about.
