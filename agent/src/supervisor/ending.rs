@@ -122,7 +122,7 @@ impl Supervisor {
         }
         let usage = self.usage(now);
         let log = self.log.finish(now).context("the log cannot be written")?;
-        if let Some(group) = self.tree.group() {
+        if let Some(group) = self.tree.entered() {
             group.remove();
         }
         let exit = self.exit;
@@ -154,7 +154,7 @@ impl Supervisor {
             return Outcome::SupervisorLost { why };
         };
         let outcome = recipes::meaning(exit, self.reason());
-        let group = self.tree.group();
+        let group = self.tree.entered();
         if outcome != Outcome::Succeeded
             && group.is_some_and(crate::groups::Group::memory_was_exceeded)
         {
@@ -200,7 +200,7 @@ impl Supervisor {
         let largest = number(used.max_rss()) << 10;
         let counted = self
             .tree
-            .group()
+            .entered()
             .and_then(crate::groups::Group::memory_peak);
         Usage {
             wall_ms,

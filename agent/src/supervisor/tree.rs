@@ -41,6 +41,11 @@ impl Tree {
         self.group.as_ref()
     }
 
+    /// The group that the build stands in; most short ones never enter theirs.
+    pub(super) fn entered(&self) -> Option<&Group> {
+        self.group().filter(|_| self.grouped)
+    }
+
     /// What is started from now on is born in the group.
     pub(super) fn is_grouped(&mut self) {
         self.grouped = true;
@@ -90,7 +95,7 @@ impl Tree {
 
     /// One round of killing.
     pub(super) fn kill(&self) {
-        if let Some(group) = self.group.as_ref().filter(|_| self.grouped)
+        if let Some(group) = self.entered()
             && let Err(error) = group.kill()
         {
             super::note(&format!("the control group cannot be killed: {error}"));
