@@ -196,12 +196,13 @@ impl Attendant {
     async fn conclude(&mut self) {
         let (host, attempt) = (self.host.clone(), self.attempt);
         let dir = host.dir(attempt);
-        // A record is the last thing its supervisor writes. Without one the lock
-        // is waited for: whoever still holds it is about to write one, or to die.
+        // A record is the last thing its supervisor writes, a few hundred bytes
+        // that are in memory still: no thread is worth its wait.
+        if let Ok(Some(record)) = dir.read_exit() {
+            return self.ended(record).await;
+        }
+        // Whoever still holds the lock is about to write one, or to die.
         let found = blocking(move || {
-            if let Some(record) = dir.read_exit()? {
-                return Ok(Found::Ended(Box::new(record)));
-            }
             std::fs::File::open(dir.lock())?.lock()?;
             dir.look()
         })

@@ -16,6 +16,7 @@
 mod clients;
 mod ending;
 mod log;
+mod pace;
 mod rlimits;
 mod start;
 pub mod talk;
@@ -44,6 +45,7 @@ use crate::mask::Masker;
 use clients::Clients;
 use ending::{Cause, Ending};
 use log::Log;
+use pace::Pace;
 use talk::Order;
 use tree::Tree;
 
@@ -120,6 +122,7 @@ struct Supervisor {
     log: Log,
     tree: Tree,
     output: Option<OwnedFd>,
+    pace: Pace,
     recipe: Option<Pid>,
     exit: Option<ExitStatus>,
     ending: Ending,
@@ -147,6 +150,7 @@ impl Supervisor {
             log,
             tree,
             output: None,
+            pace: Pace::new(now),
             recipe: None,
             exit: None,
             ending: Ending::default(),
@@ -233,10 +237,12 @@ impl Supervisor {
 
     /// Sleeps until something happens or a deadline passes.
     fn wait(&self) -> anyhow::Result<()> {
-        let timeout = match self.next_deadline() {
+        let now = Instant::now();
+        let held = self.pace.waits_until(now);
+        let timeout = match self.next_deadline().into_iter().chain(held).min() {
             None => PollTimeout::NONE,
             Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
+                let left = at.saturating_duration_since(now);
                 // Rounded up, so that a deadline is never met early and again.
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             }
@@ -245,7 +251,9 @@ impl Supervisor {
             readable(self.signals.as_fd()),
             readable(self.clients.listener()),
         ];
-        fds.extend(self.output.iter().map(|output| readable(output.as_fd())));
+        if held.is_none() {
+            fds.extend(self.output.iter().map(|output| readable(output.as_fd())));
+        }
         for (socket, writes) in self.clients.sockets() {
             let mut events = PollFlags::POLLIN;
             events.set(PollFlags::POLLOUT, writes);
@@ -350,7 +358,8 @@ impl Supervisor {
     }
 
     fn read_output(&mut self, now: Instant) -> anyhow::Result<()> {
-        if let Some(output) = self.output.take()
+        if self.pace.waits_until(now).is_none()
+            && let Some(output) = self.output.take()
             && self.take_what_waits(&output, now)?
         {
             self.output = Some(output);
@@ -368,6 +377,7 @@ impl Supervisor {
                 Ok(count) => {
                     self.wrote_at = now;
                     self.store(&bytes[..count], now)?;
+                    self.pace.took(count, now);
                     if count < READ_BYTES {
                         break;
                     }

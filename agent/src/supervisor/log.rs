@@ -18,6 +18,8 @@ use crate::mask::Masker;
 const TAIL_MAX: u64 = 256 << 10;
 /// How long written bytes may be without the disk's promise.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How many: whoever flushes another file meanwhile waits for these as well.
+const FLUSH_BYTES: u64 = 2 << 20;
 
 #[derive(Debug)]
 pub(super) struct Log {
@@ -31,6 +33,7 @@ pub(super) struct Log {
     dropped: u64,
     /// When the oldest byte was written that the disk has not promised.
     dirty_since: Option<Instant>,
+    dirty_bytes: u64,
 }
 
 impl Log {
@@ -52,6 +55,7 @@ impl Log {
             tail: VecDeque::new(),
             dropped: 0,
             dirty_since: None,
+            dirty_bytes: 0,
         })
     }
 
@@ -87,6 +91,10 @@ impl Log {
         self.file.write_all(bytes)?;
         self.length += bytes.len() as u64;
         self.dirty_since.get_or_insert(now);
+        self.dirty_bytes += bytes.len() as u64;
+        if self.dirty_bytes >= FLUSH_BYTES {
+            self.flush()?;
+        }
         Ok(())
     }
 
@@ -107,6 +115,7 @@ impl Log {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.dirty_since.take().is_some() {
             self.file.sync_data()?;
+            self.dirty_bytes = 0;
         }
         Ok(())
     }
