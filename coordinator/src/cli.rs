@@ -25,6 +25,7 @@ mod submit;
 mod tokens;
 pub(crate) mod units;
 mod wait;
+mod words;
 
 use std::process::ExitCode;
 

@@ -8,11 +8,10 @@ use clap::{Args, Subcommand};
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::spec::FileName;
 
-use super::Context;
 use super::client::{Retries, Trouble, segment};
 use super::exit::{Exit, Failure, Result};
-use super::output::{self, size};
-use super::submit::bar;
+use super::output::bar;
+use super::{Context, words};
 use crate::http::wire::ArtifactView;
 
 #[derive(Args, Debug)]
@@ -41,24 +40,12 @@ pub(super) enum ArtifactCommand {
     },
 }
 
-const HEADER: [&str; 3] = ["NAME", "SIZE", "BLAKE3"];
-
 pub(super) async fn list(context: &Context, args: &ArtifactsArgs) -> Result<Exit> {
     let artifacts = of_job(context, &args.job).await?;
-    context.output.list(&artifacts, &HEADER, row)?;
+    context
+        .output
+        .list(&artifacts, &words::ARTIFACT_HEADER, words::artifact_row)?;
     Ok(Exit::Ok)
-}
-
-pub(super) fn list_text(artifacts: &[ArtifactView]) -> String {
-    output::table(&HEADER, artifacts.iter().map(row))
-}
-
-fn row(artifact: &ArtifactView) -> Vec<String> {
-    vec![
-        artifact.name.clone(),
-        size(artifact.length),
-        artifact.digest.clone(),
-    ]
 }
 
 pub(super) async fn run(context: &Context, command: ArtifactCommand) -> Result<Exit> {

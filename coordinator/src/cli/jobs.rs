@@ -6,10 +6,8 @@ use super::client::segment;
 use super::exit::{Exit, Result};
 use super::output::{facts, size, span, table};
 use super::pick::{Filter, Pick};
-use super::{Context, units, wait};
-use crate::http::wire::{
-    Act, AttemptView, BuilderReasons, ExplainView, JobActSpec, JobDetail, JobView, PlanView, Stamp,
-};
+use super::{Context, units, wait, words};
+use crate::http::wire::{Act, AttemptView, ExplainView, JobActSpec, JobDetail, Stamp};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -144,7 +142,7 @@ pub(super) async fn list(context: &Context, args: &JobsArgs) -> Result<Exit> {
                 job.name.clone(),
                 job.version.clone(),
                 job.architecture.clone(),
-                state_word(job),
+                words::state(job),
                 job.builder.clone().unwrap_or_default(),
                 job.owner.clone(),
                 span(job.submitted.until_ms(now)),
@@ -187,7 +185,7 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
                 let mut finished = Vec::with_capacity(jobs.len());
                 for job in &jobs {
                     let done = wait::verdict(context, job, timeout).await?;
-                    context.output.item(&done, verdict_line)?;
+                    context.output.item(&done, words::verdict_line)?;
                     finished.push(done);
                 }
                 Ok(finished)
@@ -198,7 +196,7 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
         JobCommand::Explain { job } => {
             let path = format!("/api/v1/jobs/{}/explain", segment(&job));
             let explained: ExplainView = context.client.get(&path).await?;
-            context.output.one(&explained, explain_text)?;
+            context.output.one(&explained, words::explanation)?;
             Ok(Exit::Ok)
         }
     }
@@ -206,38 +204,6 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
 
 async fn act(context: &Context, pick: &Pick, act: JobActSpec, why: Why) -> Result<Exit> {
     pick.act(context, act, why.reason).await
-}
-
-/// One line that says how a job stands.
-pub(super) fn state_line(job: &JobView) -> String {
-    format!("job {} ({}): {}", job.id, job.name, state_word(job))
-}
-
-/// The state in one word or two, for a table.
-fn state_word(job: &JobView) -> String {
-    match (&job.verdict, &job.cancel) {
-        (Some(verdict), _) => match &verdict.kind {
-            Some(kind) => format!("{} ({kind})", verdict.verdict),
-            None => verdict.verdict.clone(),
-        },
-        (None, Some(_)) => "cancelling".to_owned(),
-        (None, None) if job.suspended => "suspended".to_owned(),
-        (None, None) => job.state.clone(),
-    }
-}
-
-/// One line that says how a job ended.
-pub(super) fn verdict_line(job: &JobView) -> String {
-    let mut line = state_line(job);
-    if let Some(verdict) = job
-        .verdict
-        .as_ref()
-        .filter(|verdict| !verdict.why.is_empty())
-    {
-        line.push_str(": ");
-        line.push_str(&crate::inert::line(&verdict.why));
-    }
-    line
 }
 
 fn detail_text(detail: &JobDetail) -> String {
@@ -248,7 +214,7 @@ fn detail_text(detail: &JobDetail) -> String {
             "name",
             format!("{} {}", job.name, job.version).trim().to_owned(),
         ),
-        ("state", state_word(job)),
+        ("state", words::state(job)),
         (
             "why",
             job.verdict
@@ -292,7 +258,7 @@ fn detail_text(detail: &JobDetail) -> String {
     }
     if !detail.artifacts.is_empty() {
         text.push_str("\n\n");
-        text.push_str(&super::artifacts::list_text(&detail.artifacts));
+        text.push_str(&words::artifacts(&detail.artifacts));
     }
     text
 }
@@ -326,40 +292,4 @@ fn attempt_row(attempt: &AttemptView) -> Vec<String> {
         word,
         why,
     ]
-}
-
-fn explain_text(explained: &ExplainView) -> String {
-    match &explained.plan {
-        Some(plan) => format!(
-            "job {} ({}) for {}: waiting: {}{}",
-            explained.job.id,
-            explained.job.name,
-            plan.architecture,
-            plan.summary,
-            builders_text(&plan.builders)
-        ),
-        None => verdict_line(&explained.job),
-    }
-}
-
-/// Which builders could take it, and why the others cannot.
-pub(super) fn plan_text(plan: &PlanView) -> String {
-    let builders = builders_text(&plan.builders);
-    format!("{}: {}{builders}", plan.architecture, plan.summary)
-}
-
-fn builders_text(builders: &[BuilderReasons]) -> String {
-    if builders.is_empty() {
-        return String::new();
-    }
-    let rows = builders.iter().map(|builder| {
-        let could = if builder.matches { "yes" } else { "no" };
-        vec![
-            builder.builder.clone(),
-            could.to_owned(),
-            builder.reasons.join(", "),
-        ]
-    });
-    let table = table(&["BUILDER", "COULD TAKE IT", "NOW"], rows);
-    format!("\n\n{table}")
 }

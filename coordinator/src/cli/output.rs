@@ -4,6 +4,7 @@
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::exit::{Failure, Result};
@@ -179,6 +180,17 @@ fn compact<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our shapes have string keys only")
 }
 
+/// A progress bar on standard error; invisible unless that is a terminal.
+pub(super) fn bar(name: &str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template(
+        "{msg} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+    );
+    bar.set_style(style.expect("the template is a constant that a test draws"));
+    bar.set_message(inert::line(name).into_owned());
+    bar
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +210,10 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(5 << 30), "5.0 GiB");
+    }
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        bar("hello.dsc", 5).inc(5);
     }
 }

@@ -5,10 +5,10 @@ use clap::Args;
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use super::Context;
 use super::client::segment;
 use super::exit::{Exit, Failure, Result};
 use super::output::remark;
+use super::{Context, words};
 use crate::http::wire::{
     BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobList, JobView,
 };
@@ -209,5 +209,5 @@ impl Pick {
 }
 
 fn tell(context: &Context, job: &JobView) -> Result<()> {
-    context.output.item(job, super::jobs::state_line)
+    context.output.item(job, words::state_line)
 }

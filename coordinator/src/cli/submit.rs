@@ -18,10 +18,9 @@ use serde::Serialize;
 use super::Context;
 use super::client::{Retries, Trouble};
 use super::exit::{Exit, Failure, Result};
-use super::{jobs, logs, output, units, wait};
+use super::{logs, output, units, wait, words};
 use crate::http::wire::{BuilderView, JobView, PlanView, SubmitRequest, Submitted};
 use draft::{Draft, DraftInput};
-pub(super) use upload::bar;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -222,7 +221,7 @@ async fn dry_run(context: &Context, request: &SubmitRequest) -> Result<Exit> {
         .post("/api/v1/submissions?dry_run=true", request)
         .await?;
     context.output.one(&plans, |plans| {
-        let plans: Vec<_> = plans.iter().map(jobs::plan_text).collect();
+        let plans: Vec<_> = plans.iter().map(words::plan).collect();
         plans.join("\n\n")
     })?;
     let possible = plans
@@ -300,7 +299,7 @@ async fn finish(
         existed: submitted.existed,
     };
     let text = |finished: &Finished| {
-        let lines: Vec<_> = finished.jobs.iter().map(jobs::verdict_line).collect();
+        let lines: Vec<_> = finished.jobs.iter().map(words::verdict_line).collect();
         lines.join("\n")
     };
     if follow {

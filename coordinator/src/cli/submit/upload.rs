@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use super::draft::HashedFile;
 use crate::cli::Context;
 use crate::cli::client::{Retries, Trouble};
 use crate::cli::exit::Result;
+use crate::cli::output::bar;
 
 /// Uploads what the coordinator does not have yet.
 pub(super) async fn missing(context: &Context, files: &[HashedFile]) -> Result<()> {
@@ -38,23 +37,4 @@ async fn one(context: &Context, file: &HashedFile) -> std::result::Result<(), Tr
         .await;
     bar.finish_and_clear();
     sent
-}
-
-/// A progress bar on standard error; invisible unless that is a terminal.
-pub(in crate::cli) fn bar(name: &str, length: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template(
-        "{msg} {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
-    );
-    bar.set_style(style.expect("the template is a constant that a test draws"));
-    bar.set_message(crate::inert::line(name).into_owned());
-    bar
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_bar_can_be_drawn() {
-        super::bar("hello.dsc", 5).inc(5);
-    }
 }
