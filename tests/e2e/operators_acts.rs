@@ -285,7 +285,7 @@ fn agents_and_tokens_are_revoked_and_removed() {
     assert_eq!(listed(&desk.cli), true);
     let late = Agent::prepare(farm.binaries(), &farm.file("late"), "late", &builders);
     let said: Said = late.join(token["token"].as_str().unwrap());
-    said.fails_naming(&["token-wrong", "farmbell token create"]);
+    said.fails_naming(&["token-revoked", "farmbell token create"]);
     let refused = desk.events.next_of("token.refused");
     assert!(
         refused.why.contains("'late': this token was revoked"),

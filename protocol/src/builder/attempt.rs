@@ -9,6 +9,7 @@ use crate::agent_to_coordinator::{
     Accepted, AgentFrame, AttemptPhase, Ended, OutputsLost, Refused, Sealed, Started,
 };
 use crate::id::{AttemptId, Seq};
+use crate::outcome::Outcome;
 use crate::spec::JobSpec;
 
 /// How far an attempt is.
@@ -65,6 +66,13 @@ impl Attempt {
 
     pub(super) fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Whether its run was a success, so that its outputs are wanted.
+    pub(super) fn succeeded(&self) -> bool {
+        self.records.iter().any(|record| {
+            matches!(record, Record::Ended { report, .. } if report.outcome == Outcome::Succeeded)
+        })
     }
 
     /// Whether it keeps the builder from anything else.

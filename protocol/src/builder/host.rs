@@ -49,14 +49,24 @@ impl Builder {
     }
 
     /// The tree of a held attempt is empty: gather, or drop what nobody wants.
-    pub(super) fn end(&mut self, attempt: AttemptId, mut report: EndReport) {
+    pub(super) fn end(&mut self, attempt: AttemptId, report: EndReport) {
+        if self.note_end(attempt, report) {
+            self.effects.push(Effect::Seal { attempt });
+        }
+    }
+
+    /// `false` where nobody wants what it left.
+    pub(super) fn note_end(&mut self, attempt: AttemptId, mut report: EndReport) -> bool {
         match self.stopping(attempt) {
-            Stopping::Abandoned => return self.release(attempt),
+            Stopping::Abandoned => {
+                self.release(attempt);
+                return false;
+            }
             Stopping::Aborted => report.outcome = Outcome::Aborted,
             Stopping::No => {}
         }
         self.record(Record::Ended { attempt, report });
-        self.effects.push(Effect::Seal { attempt });
+        true
     }
 
     pub(super) fn unkillable(&mut self, attempt: AttemptId, why: Reason) {

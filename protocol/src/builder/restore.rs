@@ -123,7 +123,7 @@ impl Builder {
             Phase::Running => self.take_up_run(attempt, running, end, rebooted),
             Phase::Ended => match held.stopping() {
                 Stopping::Abandoned => self.release(attempt),
-                Stopping::No | Stopping::Aborted => self.effects.push(Effect::Seal { attempt }),
+                Stopping::No | Stopping::Aborted => self.gather_again(attempt, rebooted),
             },
             Phase::Sealed => self.effects.push(Effect::Upload { attempt }),
             Phase::Refused | Phase::OutputsLost => {}
@@ -160,7 +160,10 @@ impl Builder {
         rebooted: bool,
     ) {
         if let Some(report) = end {
-            return self.end(attempt, report);
+            if self.note_end(attempt, report) {
+                self.gather_again(attempt, rebooted);
+            }
+            return;
         }
         if !running {
             let why = if rebooted {
@@ -175,6 +178,18 @@ impl Builder {
         let stopping = self.attempts.get(&attempt).map(Attempt::stopping);
         if matches!(stopping, Some(Stopping::Aborted | Stopping::Abandoned)) {
             self.stop(attempt);
+        }
+    }
+
+    /// Its run had ended and nothing was sealed. What a build writes no disk
+    /// has promised: after a reboot its outputs may be cut short, or not there.
+    fn gather_again(&mut self, attempt: AttemptId, rebooted: bool) {
+        let wanted = self.attempts.get(&attempt).is_some_and(Attempt::succeeded);
+        if rebooted && wanted {
+            let why = Reason::cut("the host restarted before its outputs were on the disk");
+            self.outputs_lost(attempt, why);
+        } else {
+            self.effects.push(Effect::Seal { attempt });
         }
     }
 

@@ -130,6 +130,35 @@ fn a_reboot_ends_what_ran_and_unproves_what_was_clean() {
     assert_eq!(level(&mut b, id(1), 2), [(3, "ended:lost")]);
 }
 
+/// What a build wrote no disk has promised before it is sealed.
+#[test]
+fn a_reboot_loses_the_outputs_of_a_success_that_was_not_sealed() {
+    let after_reboot = |end: Option<EndReport>| HostView {
+        boot: OTHER_BOOT,
+        ..found(id(1), false, end)
+    };
+    // The spool knows of the end, or the exit record alone.
+    for known in [true, false] {
+        let mut b = Bench::clean(1);
+        b.offer(id(1));
+        b.tell(Event::Started { attempt: id(1) });
+        if known {
+            let (attempt, report) = (id(1), succeeded());
+            b.tell(Event::Ended { attempt, report });
+        }
+        b.restart(&after_reboot(Some(succeeded())));
+        assert!(!b.asked.contains(&Effect::Seal { attempt: id(1) }));
+        let told = level(&mut b, id(1), 2);
+        assert_eq!(told, [(3, "ended"), (4, "outputs-lost")], "{known}");
+    }
+    // Of a failure nothing but the log is kept.
+    let mut b = Bench::clean(1);
+    b.offer(id(1));
+    let failed = EndReport::unseen(Outcome::Aborted);
+    b.restart(&after_reboot(Some(failed)));
+    assert_eq!(b.asked, [Effect::Seal { attempt: id(1) }]);
+}
+
 #[test]
 fn a_reboot_is_not_forgotten_by_a_crash_amid_the_restart() {
     let mut b = Bench::clean(1);
