@@ -211,8 +211,11 @@ impl Driver {
             Effect::Reset { nonce } => {
                 let (host, tell) = (self.host.clone(), self.tell.clone());
                 self.tasks.spawn(async move {
+                    let canary = reset::set_canary(&host).await;
                     let report = reset::reset(&host).await;
-                    tell_of_canary(&host, &tell).await;
+                    if let Some(canary) = canary {
+                        say(&tell, reset::look_for(&host, canary).await).await;
+                    }
                     say(&tell, Event::ResetEnded { nonce, report }).await;
                     // The next job does not wait for a look.
                     tell_of_disk(host, &tell).await;
@@ -222,7 +225,6 @@ impl Driver {
                 let (host, tell) = (self.host.clone(), self.tell.clone());
                 self.tasks.spawn(async move {
                     let report = reset::probe_alone(&host).await;
-                    tell_of_canary(&host, &tell).await;
                     say(&tell, Event::ResetEnded { nonce, report }).await;
                 });
             }
@@ -247,12 +249,6 @@ fn record_of(effect: Effect) -> Option<Record> {
         Some(record)
     } else {
         None
-    }
-}
-
-async fn tell_of_canary(host: &BuilderHost, tell: &mpsc::Sender<Event>) {
-    if let Some(looked) = reset::spool_survives(host).await {
-        say(tell, looked).await;
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use farmbell_protocol::agent_to_coordinator::ResetScope;
 use farmbell_protocol::bounded::Name;
 use farmbell_protocol::client::bulk::Bulk;
 use farmbell_protocol::client::session::LinkState;
@@ -29,6 +30,7 @@ pub(crate) struct BuilderHost {
     pub(crate) disk_low_bytes: u64,
     /// Its reset script, if it has one; run by the launcher.
     pub(crate) reset: Option<Script>,
+    pub(crate) reset_scope: ResetScope,
     pub(crate) recipes: Recipes,
     pub(crate) secrets: Option<PathBuf>,
     pub(crate) chroots: Option<PathBuf>,

@@ -2,14 +2,13 @@
 //! script, then the probe, which decides. Owns the order; the brain decides
 //! when, and only after the build's process tree was proved empty.
 
-use std::io;
 use std::time::{Duration, Instant};
 
-use farmbell_protocol::agent_to_coordinator::{ResetStage, ScriptFailure};
+use farmbell_protocol::agent_to_coordinator::{ResetScope, ResetStage, ScriptFailure};
 use farmbell_protocol::bounded::{Blob, Reason};
 use farmbell_protocol::builder::{Event, ResetReport};
 
-use crate::canary::Canary;
+use crate::canary::{self, Canary};
 use crate::failpoint::{self, Failpoint};
 use crate::host::{BuilderHost, blocking};
 use crate::places;
@@ -22,10 +21,6 @@ pub(crate) async fn reset(host: &BuilderHost) -> ResetReport {
     if let Err(error) = cleared.flatten() {
         let why = format!("a workspace cannot be removed: {error}");
         return not_run(&why);
-    }
-    // Without one the reset runs as well: outputs wait for it, then.
-    if let Some(Err(error)) = with_canary(host, Canary::set).await {
-        tracing::debug!(builder = %host.name, %error, "no canary will tell of this reset");
     }
     if let Err(failed) = stage(host, ResetStage::Reset).await {
         return *failed;
@@ -40,25 +35,29 @@ pub(crate) async fn reset(host: &BuilderHost) -> ResetReport {
     }
 }
 
-/// Whether outputs outlive the reset that was done; `None` where no script
-/// could take them along.
-pub(crate) async fn spool_survives(host: &BuilderHost) -> Option<Event> {
-    match with_canary(host, Canary::look).await? {
-        Ok(looked) => Some(looked),
-        Err(error) => {
-            tracing::debug!(builder = %host.name, %error, "no canary tells of this reset");
-            Some(Event::SpoolSurvivesReset { proved: false })
-        }
+/// A canary for the reset that follows; `None` where no script could take
+/// outputs along, or the agent goes down with what is reset. Without one the
+/// reset is run as well, and outputs wait for it.
+pub(crate) async fn set_canary(host: &BuilderHost) -> Option<canary::Set> {
+    if host.reset_scope == ResetScope::Host {
+        return None;
     }
+    let (directory, script) = (host.directory.clone(), host.reset.clone()?);
+    let set = blocking(move || Canary::of(&directory, &script)?.set()).await;
+    set.flatten()
+        .inspect_err(|error| {
+            tracing::debug!(builder = %host.name, %error, "no canary will tell of this reset");
+        })
+        .ok()
 }
 
-async fn with_canary<T: Send + 'static>(
-    host: &BuilderHost,
-    act: impl FnOnce(&Canary) -> io::Result<T> + Send + 'static,
-) -> Option<io::Result<T>> {
-    let (directory, script) = (host.directory.clone(), host.reset.clone()?);
-    let done = blocking(move || act(&Canary::of(&directory, &script)?)).await;
-    Some(done.flatten())
+/// Whether the reset left outputs alone.
+pub(crate) async fn look_for(host: &BuilderHost, canary: canary::Set) -> Event {
+    let looked = blocking(move || canary.look()).await.flatten();
+    looked.unwrap_or_else(|error| {
+        tracing::debug!(builder = %host.name, %error, "no canary tells of this reset");
+        Event::SpoolSurvivesReset { proved: false }
+    })
 }
 
 /// The reset was a reboot that this host has come back from.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use farmbell_protocol::agent_to_coordinator::ResetScope;
 use farmbell_protocol::bounded::{List, Name};
 use farmbell_protocol::builder::Settings;
 use farmbell_protocol::client::bulk::Bulk;
@@ -359,6 +360,7 @@ impl Builders<'_> {
             limits: builder.limits,
             disk_low_bytes: builder.disk_low_bytes,
             reset: builder.reset.clone(),
+            reset_scope: builder.reset_scope,
             recipes: recipes.clone(),
             secrets: self.config.secrets.clone(),
             chroots: self.config.chroots.clone(),
@@ -395,6 +397,9 @@ impl Builders<'_> {
 
 /// As far as earlier resets have shown it.
 fn spool_survives_reset(host: &BuilderHost) -> bool {
+    if host.reset_scope == ResetScope::Host {
+        return false;
+    }
     let Some(script) = &host.reset else {
         return true;
     };
