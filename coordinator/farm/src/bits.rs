@@ -12,10 +12,11 @@ const WORD: usize = u64::BITS as usize;
 
 impl Bits {
     pub(crate) fn set(&mut self, at: usize) {
-        if self.words.len() <= at / WORD {
-            self.words.resize(at / WORD + 1, 0);
+        let place = at / WORD;
+        if self.words.len() <= place {
+            self.words.resize(place + 1, 0);
         }
-        self.words[at / WORD] |= 1 << (at % WORD);
+        self.words[place] |= 1 << (at % WORD);
     }
 
     pub(crate) fn clear(&mut self, at: usize) {
@@ -62,9 +63,10 @@ mod tests {
     #[test]
     fn what_two_sets_share_comes_in_order() {
         let (mut a, mut b) = (Bits::default(), Bits::default());
-        for at in [3, 64, 200, 5] {
+        for at in [64, 3, 200, 5] {
             a.set(at);
         }
+        assert_eq!(a.words.len(), 4, "no longer than its largest number asks");
         for at in [200, 5, 64, 7] {
             b.set(at);
         }

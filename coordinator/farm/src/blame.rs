@@ -90,7 +90,7 @@ impl Farm {
 
     pub(crate) fn clear_strikes(&mut self, id: BuilderId) {
         if let Some(builder) = self.builders.get_mut(&id)
-            && builder.record.strikes > 0
+            && builder.record.strikes != 0
         {
             builder.record.strikes = 0;
             self.step.touch_builder(id);

@@ -195,16 +195,18 @@ impl Farm {
 
     /// Numbers that were given out in a life of the store that is gone.
     fn remember_seen(&mut self, attempt: AttemptId) {
-        if attempt.job.0 > self.meta.job_seen {
-            self.meta.job_seen = attempt.job.0;
+        let seen = self.meta.job_seen.max(attempt.job.0);
+        if self.meta.job_seen != seen {
+            self.meta.job_seen = seen;
             self.step.meta = true;
         }
         let Some(job) = self.jobs.get_mut(&attempt.job) else {
             return;
         };
-        if job.generation == attempt.generation && job.number < attempt.number {
-            job.refunded += attempt.number - job.number;
-            job.number = attempt.number;
+        if job.generation == attempt.generation {
+            let unknown = attempt.number.saturating_sub(job.number);
+            job.refunded += unknown;
+            job.number += unknown;
             self.step.touch_job(attempt.job);
         }
     }

@@ -59,6 +59,58 @@ fn a_job_that_fails_on_every_good_builder_has_failed() {
 }
 
 #[test]
+fn the_history_tells_who_was_to_blame_and_the_strikes_of_both() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    world.submit(spec("poison"));
+    let attempt = world.offered(&first);
+    take(&mut world, &mut first, attempt, 40, builder_problem());
+    let JobState::Live(live) = world.store.jobs[&attempt.job].state.clone() else {
+        panic!("the other has it at once");
+    };
+    take(&mut world, &mut second, live.id, 40, builder_problem());
+    let innocent = world.submit(spec("innocent"));
+    let attempt = world.offered(&first);
+    assert_eq!(attempt.job, innocent);
+    take(&mut world, &mut first, attempt, 40, builder_problem());
+    let told: Vec<&str> = world
+        .store
+        .ledger
+        .iter()
+        .filter(|entry| entry.kind == LedgerKind::Blamed)
+        .filter_map(|entry| entry.why.split(';').next())
+        .collect();
+    let expected = [
+        "neither is to blame: the builder has 1 strikes, the job 1",
+        "the job is to blame: the builder has 1 strikes, the job 2",
+        "the builder is to blame: the builder has 2 strikes, the job 1",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_result_that_is_not_the_builders_fault_clears_it() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    world.submit(spec("one"));
+    let mut attempt = world.offered(&host);
+    world.submit(spec("two"));
+    for (outcome, strikes) in [
+        (builder_problem(), 1),
+        (builder_problem(), 2),
+        (Outcome::Succeeded, 0),
+        (builder_problem(), 1),
+    ] {
+        take(&mut world, &mut host, attempt, 40, outcome);
+        assert_eq!(world.record(&host).strikes, strikes);
+        attempt = world.offered(&host);
+    }
+    take(&mut world, &mut host, attempt, 40, failed());
+    assert_eq!(world.record(&host).strikes, 0);
+}
+
+#[test]
 fn a_builder_that_fails_job_after_job_is_quarantined_and_the_jobs_go_on() {
     let mut world = World::new();
     let mut bad = world.ready(1);
@@ -271,6 +323,23 @@ fn a_builders_next_word_ends_its_refusals_and_not_its_failures() {
     take(&mut world, &mut second, attempt, 1, builder_problem());
     reasons::fitness(&mut world, &mut second, Fitness::Fit);
     assert!(world.offers().is_empty(), "it has failed the job");
+}
+
+#[test]
+fn a_job_passes_over_all_that_refused_it() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&first);
+    operators::refuse(&mut world, &mut first, attempt, Refusal::Input);
+    let attempt = world.offered(&second);
+    world.clean(&mut first);
+    operators::refuse(&mut world, &mut second, attempt, Refusal::Input);
+    world.clean(&mut second);
+    assert!(world.waits(job), "two stand free and have refused it");
+    let third = world.ready(3);
+    assert_eq!(world.offered(&third).job, job);
 }
 
 #[test]

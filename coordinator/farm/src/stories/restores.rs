@@ -1,6 +1,7 @@
 //! Starts: epochs, restored backups, and what a snapshot has to bring back.
 
 use super::*;
+use crate::record::OperatorMode;
 
 #[test]
 fn the_epoch_rises_at_each_start() {
@@ -27,6 +28,8 @@ fn a_restored_backup_assigns_nothing_until_an_operator_accepts() {
     let entry = world.store.ledger.last().unwrap();
     assert_eq!(entry.kind, LedgerKind::RestoreSuspected);
     assert!(entry.why.contains(&known.to_string()), "{entry:?}");
+    let meta = world.store.meta.as_ref().unwrap();
+    assert_eq!(meta.job_seen, known.job.0);
     let refused = world.ask(Command::Submit(Submit {
         key: None,
         jobs: List::new(vec![spec("x")]).unwrap(),
@@ -177,6 +180,55 @@ fn a_copy_of_the_store_at_the_same_count_is_suspect_too() {
     world.restart_from((copy, Vec::new()));
     assert_eq!(world.farm.epoch().counter, before.counter);
     assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+}
+
+#[test]
+fn an_attempt_of_the_generation_before_costs_a_retried_job_nothing() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let over = world.running(&mut host, "hello");
+    world.end(&mut host, over, failed());
+    world.seal(&mut host, over);
+    world.deliver(over);
+    operators::set(&mut world, &host, OperatorMode::Manual);
+    let job = Box::new(world.store.jobs[&over.job].clone());
+    let why = Text::default();
+    world.ask(Command::Retry { job, why }).unwrap();
+    let backup = world.store.snapshot();
+    world.restart();
+    world.hello(&mut host);
+    world.restart_from(backup);
+    assert_eq!(world.hello(&mut host), Some(CloseCode::LowerEpoch));
+    let job = &world.farm.jobs[&over.job];
+    assert_eq!((job.generation, job.number, job.refunded), (2, 0, 0));
+}
+
+#[test]
+fn nobodys_silence_costs_a_build_while_a_restore_is_suspected() {
+    let lost_after = Settings::default().lost_after;
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    let mut witness = world.ready(2);
+    let backup = world.store.snapshot();
+    world.restart();
+    world.hello(&mut witness);
+    world.restart_from(backup);
+    assert_eq!(world.hello(&mut witness), Some(CloseCode::LowerEpoch));
+    world.now = world.now + lost_after;
+    world.handle(Event::Wake);
+    assert!(
+        !world.waits(attempt.job),
+        "agents stay away from this store"
+    );
+    assert!(
+        world.farm.next_deadline() > Some(world.now),
+        "all in its time"
+    );
+    let why = Text::default();
+    world.ask(Command::AcceptRestore { why }).unwrap();
+    world.pass(lost_after);
+    assert!(world.waits(attempt.job), "from now on silence counts again");
 }
 
 #[test]

@@ -56,7 +56,11 @@ fn a_hello_that_contradicts_itself_is_refused() {
     let mut world = World::new();
     let mut host = world.host(1);
     host.builders.push(builder("b1"));
-    assert_eq!(world.hello(&mut host), Some(CloseCode::BadHello));
+    for wrong in ["b1", ""] {
+        host.builders[1].index = BuilderIndex(1);
+        host.builders[1].name = name(wrong);
+        assert_eq!(world.hello(&mut host), Some(CloseCode::BadHello), "a name");
+    }
     host.builders[1] = builder("b2");
     assert_eq!(
         world.hello(&mut host),
@@ -173,6 +177,46 @@ fn a_machine_that_rebooted_quickly_is_no_clone_and_its_double_is() {
     host.hello.incarnation += 1;
     assert_eq!(world.hello(&mut host), None, "it continues its own session");
     assert_eq!(world.hello(&mut double), Some(CloseCode::Clone));
+}
+
+#[test]
+fn another_boot_that_does_not_go_on_from_the_session_is_another_machine() {
+    let odd: [fn(&mut Hello); 2] = [
+        |hello| hello.previous_session = None,
+        |hello| hello.incarnation -= 1,
+    ];
+    for make_odd in odd {
+        let mut world = World::new();
+        let mut host = world.ready(1);
+        host.hello.boot = BootId([55; 16]);
+        host.hello.incarnation += 1;
+        make_odd(&mut host.hello);
+        assert_eq!(world.hello(&mut host), Some(CloseCode::Clone));
+    }
+}
+
+#[test]
+fn another_spool_at_one_boot_is_a_second_agent_on_that_machine() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    host.hello.spool = SpoolId([88; 16]);
+    assert_eq!(world.hello(&mut host), Some(CloseCode::Clone));
+}
+
+#[test]
+fn a_host_that_its_reset_brings_back_without_a_memory_is_no_clone() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    host.builders[0].reset_scope = ResetScope::Host;
+    let image = host.hello.clone();
+    world.hello(&mut host);
+    assert!(world.reset_order().is_some());
+    host.hello = Hello {
+        boot: BootId([50; 16]),
+        spool: SpoolId([88; 16]),
+        ..image
+    };
+    assert_eq!(world.hello(&mut host), None);
 }
 
 #[test]
