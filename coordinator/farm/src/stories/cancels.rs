@@ -72,6 +72,25 @@ fn crashes_shorter_than_a_deadline_do_not_move_it_for_ever() {
 }
 
 #[test]
+fn a_start_after_a_long_life_gives_agents_their_grace() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.pass(Duration::from_secs(3600));
+    world.cancel(attempt.job).unwrap();
+    world.pass(CANCEL_AFTER - Duration::from_secs(1));
+    world.restart();
+    world.pass(Duration::from_secs(119));
+    assert_eq!(
+        world.verdict(attempt.job),
+        None,
+        "it may be on its way back"
+    );
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Cancelled));
+}
+
+#[test]
 fn a_wish_wins_over_a_success_that_comes_after_it() {
     let mut world = World::new();
     let mut host = world.ready(1);
