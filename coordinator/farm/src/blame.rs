@@ -16,7 +16,7 @@ use crate::placement::misfits;
 use crate::record::{AttemptRecord, LedgerKind, OperatorMode};
 
 /// Strikes that take a builder out of service.
-const QUARANTINE_STRIKES: u16 = 5;
+pub(crate) const QUARANTINE_STRIKES: u16 = 5;
 /// How long a job passes over a builder that failed it.
 pub(crate) const AVOID_FAILED: Duration = Duration::from_secs(10 * 60);
 /// How long a job passes over a builder that refused it.

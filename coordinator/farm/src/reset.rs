@@ -14,6 +14,7 @@ use farmbell_protocol::id::{AgentId, BuilderId, BuilderIndex, CleanNonce, Seq};
 use farmbell_protocol::outcome::ExitStatus;
 use farmbell_protocol::time::Time;
 
+use crate::blame::QUARANTINE_STRIKES;
 use crate::deadlines::Deadline;
 use crate::effect::{Link, Refused, RefusedCode};
 use crate::farm::Farm;
@@ -24,9 +25,9 @@ use crate::record::{
     AgentStanding, Cleanliness, LedgerKind, Occupation, OperatorMode, ResetProof, ResetWhen,
 };
 
-/// The wait after the first failed reset; doubled with each strike.
+/// The wait after the first failed reset; doubled with each strike, until they
+/// take the builder out.
 const RETRY_FIRST: Duration = Duration::from_secs(10);
-const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long a builder that refused work is left in peace, unless it says
 /// earlier that its condition changed.
 const REST: Duration = Duration::from_secs(60);
@@ -374,8 +375,7 @@ impl Farm {
 }
 
 fn retry_at(now: Time, strikes: u16) -> Time {
-    let factor = 1u32 << strikes.min(10);
-    now + RETRY_FIRST.saturating_mul(factor).min(RETRY_MAX)
+    now + RETRY_FIRST * (1 << strikes.min(QUARANTINE_STRIKES))
 }
 
 fn failure_words(failure: &ScriptFailure) -> String {

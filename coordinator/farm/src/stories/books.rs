@@ -53,6 +53,11 @@ fn books_that_contradict_themselves_are_noticed() {
         "more given back than spent"
     );
     assert_eq!(
+        broken(|farm, _, waiting| farm.decided.note(waiting, 1, None)),
+        "I3",
+        "decided, and it waits"
+    );
+    assert_eq!(
         broken(|farm, attempt, _| farm.jobs.get_mut(&attempt.job).unwrap().ran = 2),
         "I1",
         "live although a later one ran"
@@ -129,6 +134,21 @@ fn a_queue_that_forgets_or_keeps_too_much_is_noticed() {
     world.farm.deadlines.disarm(Deadline::Reset(id));
     let breach = world.farm.check_all().unwrap_err();
     assert_eq!(breach.invariant, "I9", "a reset without a deadline");
+}
+
+#[test]
+fn what_the_last_step_touched_is_checked_by_itself() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let builder = world.record(&host).id;
+    world.farm.deadlines.disarm(Deadline::Reset(builder));
+    assert_eq!(world.farm.check_touched().unwrap_err().invariant, "I9");
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    assert_eq!(world.farm.check_touched(), Ok(()));
+    world.farm.unqueue(job);
+    assert_eq!(world.farm.check_touched().unwrap_err().invariant, "I9");
 }
 
 #[test]

@@ -69,12 +69,17 @@ fn five_failed_resets_take_a_builder_out_and_enabling_takes_it_back() {
     let mut world = World::new();
     let mut host = world.host(1);
     world.hello(&mut host);
-    for strikes in 0..5 {
+    for wait in [10, 20, 40, 80].map(Duration::from_secs) {
         let nonce = world.record(&host).nonce.unwrap();
         world.fail_reset(&mut host, nonce);
-        world.pass(Duration::from_secs(10 << strikes));
+        let again = world.farm.clock.now() + wait;
+        assert_eq!(world.record(&host).reset_retry, Some(again));
+        world.pass(wait);
     }
+    let nonce = world.record(&host).nonce.unwrap();
+    world.fail_reset(&mut host, nonce);
     let record = world.record(&host);
+    assert_eq!(record.reset_retry, None);
     assert_eq!(record.mode, OperatorMode::Quarantined);
     assert!(record.trouble.is_some(), "the script's output is kept");
     operators::set(&mut world, &host, OperatorMode::Enabled);

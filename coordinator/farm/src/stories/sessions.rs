@@ -52,6 +52,26 @@ fn a_hello_may_not_widen_what_was_granted() {
 }
 
 #[test]
+fn a_token_for_one_name_grants_just_that_name() {
+    let mut world = World::new();
+    let names = List::new(vec![name("b1")]).unwrap();
+    let token = world.token(
+        1,
+        Envelope {
+            names,
+            ..Envelope::default()
+        },
+    );
+    let mut host = world.host(2);
+    assert_eq!(world.join(token, 1, SECRET), CloseCode::Done);
+    host.key = KeyHash([1; 32]);
+    host.builders = vec![builder("b12")];
+    assert_eq!(world.hello(&mut host), Some(CloseCode::Envelope));
+    host.builders = vec![builder("b1")];
+    assert_eq!(world.hello(&mut host), None);
+}
+
+#[test]
 fn a_hello_that_contradicts_itself_is_refused() {
     let mut world = World::new();
     let mut host = world.host(1);
