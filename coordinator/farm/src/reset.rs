@@ -15,6 +15,7 @@ use farmbell_protocol::outcome::ExitStatus;
 use farmbell_protocol::time::Time;
 
 use crate::blame::QUARANTINE_STRIKES;
+use crate::builders::Builder;
 use crate::deadlines::Deadline;
 use crate::effect::{Link, Refused, RefusedCode};
 use crate::farm::Farm;
@@ -39,12 +40,6 @@ impl Farm {
             return;
         };
         let record = &builder.record;
-        let wanted = match record.mode {
-            OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
-            // Whatever made it suspect is ended, unless it is the reset itself.
-            OperatorMode::Quarantined => record.trouble.is_none(),
-            OperatorMode::Disabled => false,
-        };
         let due = match record.reset_rule.when {
             ResetWhen::After => true,
             ResetWhen::Before => {
@@ -52,19 +47,7 @@ impl Farm {
             }
             ResetWhen::ByHand => record.reset_proof.asked,
         };
-        let active = self
-            .agents
-            .get(&record.agent)
-            .is_some_and(|agent| agent.record.standing != AgentStanding::Revoked);
-        if record.cleanliness != Cleanliness::Dirty
-            || record.occupation != Occupation::Free
-            || record.reset_retry.is_some()
-            || builder.awaits_upload()
-            || self.link_of(builder) != Link::Online
-            || !wanted
-            || !due
-            || !active
-        {
+        if !due || !self.could_be_reset(builder) {
             return;
         }
         let nonce = CleanNonce(self.random());
@@ -94,6 +77,24 @@ impl Farm {
             };
             self.send(agent, CoordinatorFrame::Reset(reset));
         }
+    }
+
+    /// Whether it is dirty, and nothing stands in the way of a reset.
+    fn could_be_reset(&self, builder: &Builder) -> bool {
+        let record = &builder.record;
+        let wanted = match record.mode {
+            OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
+            // Whatever made it suspect is ended, unless it is the reset itself.
+            OperatorMode::Quarantined => record.trouble.is_none(),
+            OperatorMode::Disabled => false,
+        };
+        wanted
+            && record.cleanliness == Cleanliness::Dirty
+            && record.occupation == Occupation::Free
+            && record.reset_retry.is_none()
+            && !builder.awaits_upload()
+            && self.link_of(builder) == Link::Online
+            && self.standing_of(builder) != AgentStanding::Revoked
     }
 
     /// Applies a builder's report if it is its next one.
@@ -234,13 +235,15 @@ impl Farm {
 
     /// Keeps the index of builders that are reset when a job wants them.
     pub(crate) fn index_dormant(&mut self, id: BuilderId) {
+        let Some(builder) = self.builders.get(&id) else {
+            return;
+        };
+        let dormant =
+            builder.record.reset_rule.when == ResetWhen::Before && self.could_be_reset(builder);
+        let entry = dormant.then_some(builder.profile);
         let Some(builder) = self.builders.get_mut(&id) else {
             return;
         };
-        let record = &builder.record;
-        let dormant =
-            record.reset_rule.when == ResetWhen::Before && record.cleanliness == Cleanliness::Dirty;
-        let entry = dormant.then_some(builder.profile);
         let before = std::mem::replace(&mut builder.dormant, entry);
         if let Some(profile) = before {
             self.dormant.remove(&(profile, id));

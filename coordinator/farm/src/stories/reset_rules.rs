@@ -102,6 +102,28 @@ fn only_as_many_builders_are_made_ready_as_jobs_wait() {
 }
 
 #[test]
+fn a_builder_that_works_keeps_none_asleep_that_could_be_made_ready() {
+    let mut world = World::new();
+    let [busy, mut asleep] = [1, 2].map(|number| world.ready(number));
+    rule(&mut world, &busy, ResetWhen::Before, None);
+    rule(&mut world, &asleep, ResetWhen::Before, None);
+    world.submit(spec("short"));
+    world.submit(spec("long"));
+    let JobState::Live(live) = world.store.jobs[&JobId(1)].state.clone() else {
+        panic!("both are clean");
+    };
+    assert_eq!(live.builder, world.record(&busy).id);
+    let attempt = world.offered(&asleep);
+    world.run(&mut asleep, attempt, Outcome::Succeeded);
+    world.deliver(attempt);
+    assert_eq!(world.reset_order(), None, "nothing waits");
+    world.submit(spec("next"));
+    let nonce = world.reset_order().expect("it is woken");
+    world.prove(&mut asleep, nonce);
+    assert_eq!(world.offered(&asleep).job, JobId(3));
+}
+
+#[test]
 fn a_builder_reset_by_hand_waits_for_the_hand_and_says_so() {
     let mut world = World::new();
     let mut host = world.ready(1);
