@@ -128,6 +128,51 @@ fn a_round_goes_on_where_a_step_ended_and_a_late_answer_counts_for_nothing() {
 }
 
 #[test]
+fn rounds_are_a_tenth_of_the_shortest_age_apart() {
+    let mut world = world();
+    next_look(&mut world);
+    let first = world.now;
+    world.handle(Event::Wake);
+    assert_eq!(look(&world), None, "it has just looked");
+    next_look(&mut world);
+    assert_eq!(world.now.since(first), KEPT / 10);
+}
+
+#[test]
+fn a_look_that_found_nothing_writes_nothing() {
+    let mut world = world();
+    let look = next_look(&mut world);
+    let nothing = Aged {
+        round: look.round,
+        ..Aged::default()
+    };
+    let effects = world.farm.handle(at(world.now), Event::Aged(nothing));
+    assert!(matches!(effects[..], [Effect::Prune]), "{effects:?}");
+}
+
+#[test]
+fn a_job_just_as_old_as_jobs_are_kept_is_still_there_to_be_retried() {
+    let mut world = world();
+    let mut host = world.ready(1);
+    next_look(&mut world);
+    let kept = world.running(&mut host, "kept");
+    world.end(&mut host, kept, Outcome::Succeeded);
+    world.seal(&mut host, kept);
+    world.deliver(kept);
+    let stored = world.store.jobs[&kept.job].clone();
+    let JobState::Done(done) = &stored.state else {
+        panic!("it is over");
+    };
+    let finished = done.at;
+    while next_look(&mut world).jobs_before < Some(finished) {}
+    let last = look(&world).unwrap();
+    assert_eq!(last.jobs_before, Some(finished), "those before it are gone");
+    let job = Box::new(stored);
+    let why = Text::default();
+    world.ask(Command::Retry { job, why }).unwrap();
+}
+
+#[test]
 fn a_key_is_forgotten_with_its_submission() {
     let mut world = world();
     let submit = |world: &mut World| {
