@@ -17,7 +17,7 @@ use farmbell_protocol::time::Time;
 use crate::blame::QUARANTINE_STRIKES;
 use crate::builders::Builder;
 use crate::deadlines::Deadline;
-use crate::effect::{Link, Refused, RefusedCode};
+use crate::effect::{Link, Refused, RefusedCode, Why};
 use crate::farm::Farm;
 use crate::ledger::About;
 use crate::mutation::Mutation;
@@ -233,13 +233,14 @@ impl Farm {
         self.note(LedgerKind::BuilderClean, About::builder(id), line);
     }
 
-    /// Keeps the index of builders that are reset when a job wants them.
+    /// Keeps the index of builders that are reset when a job wants them: only
+    /// those that would take it then, or it would wait for another.
     pub(crate) fn index_dormant(&mut self, id: BuilderId) {
         let Some(builder) = self.builders.get(&id) else {
             return;
         };
-        let dormant =
-            builder.record.reset_rule.when == ResetWhen::Before && self.could_be_reset(builder);
+        let dormant = builder.record.reset_rule.when == ResetWhen::Before
+            && self.hindrances_of(builder) == [Why::Dirty];
         let entry = dormant.then_some(builder.profile);
         let Some(builder) = self.builders.get_mut(&id) else {
             return;

@@ -124,6 +124,31 @@ fn a_builder_that_works_keeps_none_asleep_that_could_be_made_ready() {
 }
 
 #[test]
+fn a_builder_that_would_not_take_the_job_is_not_woken_in_the_place_of_one_that_would() {
+    let mut world = World::new();
+    let mut hosts: Vec<Host> = (1..=4).map(|number| world.ready(number)).collect();
+    for (host, when) in hosts.iter().zip([
+        ResetWhen::Before,
+        ResetWhen::ByHand,
+        ResetWhen::Before,
+        ResetWhen::Before,
+    ]) {
+        rule(&mut world, host, when, None);
+    }
+    world.running(&mut hosts[0], "works");
+    for idle in &hosts[1..] {
+        operators::set(&mut world, idle, OperatorMode::Disabled);
+        operators::set(&mut world, idle, OperatorMode::Enabled);
+        assert_eq!(world.record(idle).cleanliness, Cleanliness::Dirty);
+    }
+    operators::set(&mut world, &hosts[2], OperatorMode::Draining);
+    let job = world.submit(spec("waits"));
+    assert!(world.reset_order().is_some(), "one is woken");
+    world.clean(&mut hosts[3]);
+    assert_eq!(world.offered(&hosts[3]).job, job);
+}
+
+#[test]
 fn a_builder_reset_by_hand_waits_for_the_hand_and_says_so() {
     let mut world = World::new();
     let mut host = world.ready(1);
