@@ -65,6 +65,44 @@ fn a_failed_reset_is_tried_again_and_keeps_what_the_script_said() {
 }
 
 #[test]
+fn a_builders_trouble_tells_how_the_script_ended() {
+    let code = ScriptFailure::Exit(ExitStatus::Code(3));
+    let signal = ScriptFailure::Exit(ExitStatus::Signal(9));
+    let timeout = ScriptFailure::TimedOut { after_ms: 600_000 };
+    let why = Reason::cut("no such file");
+    for (stage, failure, words) in [
+        (ResetStage::Reset, code, "the reset script exited with 3"),
+        (ResetStage::Probe, signal, "the probe died of signal 9"),
+        (
+            ResetStage::Reset,
+            timeout,
+            "the reset script was killed after 600 s",
+        ),
+        (
+            ResetStage::Probe,
+            ScriptFailure::NotRun { why },
+            "the probe did not run to its end: no such file",
+        ),
+    ] {
+        let mut world = World::new();
+        let mut host = world.host(1);
+        world.hello(&mut host);
+        let failed = ResetFailed {
+            builder: BuilderIndex(0),
+            seq: Seq(1),
+            nonce: world.reset_order().unwrap(),
+            stage,
+            failure,
+            stdout: Blob::tail(b""),
+            stderr: Blob::tail(b""),
+        };
+        world.report(&host, AgentFrame::ResetFailed(failed));
+        let trouble = world.record(&host).trouble.clone().unwrap();
+        assert_eq!(trouble.lines().next(), Some(words));
+    }
+}
+
+#[test]
 fn five_failed_resets_take_a_builder_out_and_enabling_takes_it_back() {
     let mut world = World::new();
     let mut host = world.host(1);
