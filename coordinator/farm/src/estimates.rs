@@ -188,7 +188,56 @@ mod tests {
         let left = estimates.left(hello, 150 * SECOND);
         assert_eq!(left, Some(50 * SECOND));
         assert_eq!(estimates.left(hello, 500 * SECOND), Some(OVERDUE));
-        assert_eq!(span_words(230 * SECOND), "~4 min");
+        assert_eq!(estimates.mean(&amd64), Some(200 * SECOND), "one name");
+    }
+
+    #[test]
+    fn spans_are_told_as_exactly_as_people_care() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (89, "89 s"),
+            (90, "~2 min"),
+            (230, "~4 min"),
+            (5399, "~90 min"),
+            (5400, "~2 h"),
+            (36_000, "~10 h"),
+        ] {
+            assert_eq!(span_words(seconds * SECOND), words);
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_names_and_known_ones_go_on_learning() {
+        let amd64 = name("amd64");
+        let record = |number: usize| DurationRecord {
+            name: Text::cut(format!("package-{number}")),
+            architecture: name("amd64"),
+            seconds: 10,
+            input_bytes: 0,
+        };
+        let mut estimates = Estimates::restore((1..KNOWN_MAX).map(record));
+        let last = like("last", &amd64, 0);
+        assert!(estimates.learn(last, SECOND).is_some());
+        assert_eq!(estimates.learn(like("more", &amd64, 0), SECOND), None);
+        assert!(estimates.learn(last, 3 * SECOND).is_some());
+    }
+
+    #[test]
+    fn the_newest_of_a_name_is_what_sizes_are_compared_with() {
+        let amd64 = name("amd64");
+        let mut estimates = Estimates::default();
+        for number in 1..COMPARED_MIN {
+            let package = format!("package-{number}");
+            estimates.learn(like(&package, &amd64, 1000), 10 * SECOND);
+        }
+        let new = like("new", &amd64, 3600);
+        estimates.learn(like("grows", &amd64, 0), Duration::ZERO);
+        assert_eq!(estimates.of(new), Some(36 * SECOND));
+        estimates.learn(like("grows", &amd64, 1000), 40 * SECOND);
+        assert_eq!(estimates.of(new), Some(40 * SECOND));
+        estimates.learn(like("grows", &amd64, 10_000), 180 * SECOND);
+        assert_eq!(estimates.of(new), Some(36 * SECOND));
+        assert_eq!(estimates.mean(&amd64), Some(20 * SECOND));
     }
 
     #[test]

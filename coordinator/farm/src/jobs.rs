@@ -232,3 +232,22 @@ impl Decided {
             .is_some_and(|(_, decider)| *decider == Some(attempt))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_decided_jobs_the_oldest_is_forgotten_when_there_is_no_more_room() {
+        let mut decided = Decided::default();
+        let newest = u64::try_from(DECIDED_MAX).unwrap();
+        for job in 1..=newest {
+            decided.note(JobId(job), 2, None);
+        }
+        assert_eq!(decided.generation(JobId(1)), Some(2));
+        decided.note(JobId(newest + 1), 1, None);
+        assert_eq!(decided.generation(JobId(1)), None);
+        assert_eq!(decided.generation(JobId(2)), Some(2));
+        assert_eq!(decided.generation(JobId(newest + 1)), Some(1));
+    }
+}

@@ -166,6 +166,69 @@ fn a_black_hole_is_taken_out_after_three_jobs() {
     assert_eq!(summary, since);
 }
 
+/// Four jobs of one name take so long on a builder that then takes no more, and
+/// another one is all there is.
+fn after_four_of(text: &str, seconds: u64) -> (World, Host) {
+    let mut world = World::new();
+    let mut good = world.ready(1);
+    for _ in 0..4 {
+        world.submit(spec(text));
+        let attempt = world.offered(&good);
+        take(&mut world, &mut good, attempt, seconds, Outcome::Succeeded);
+    }
+    operators::set(&mut world, &good, OperatorMode::Manual);
+    let host = world.ready(2);
+    (world, host)
+}
+
+fn runs(world: &mut World, host: &mut Host, text: &str, seconds: u64, outcome: Outcome) {
+    world.submit(spec(text));
+    let attempt = world.offered(host);
+    take(world, host, attempt, seconds, outcome);
+}
+
+#[test]
+fn a_failure_is_fast_within_half_a_minute_or_a_tenth_of_what_is_usual() {
+    for (text, seconds, is_fast) in [
+        ("unknown", 29, true),
+        ("unknown", 30, false),
+        ("big", 99, true),
+        ("big", 100, false),
+    ] {
+        let (mut world, mut host) = after_four_of("big", 1000);
+        for _ in 0..3 {
+            runs(&mut world, &mut host, text, seconds, failed());
+        }
+        let taken_out = world.record(&host).mode == OperatorMode::Quarantined;
+        assert_eq!(taken_out, is_fast, "{text} after {seconds} s");
+    }
+}
+
+#[test]
+fn fast_failures_count_in_a_row_and_each_job_once() {
+    let (mut world, mut host) = after_four_of("fine", 300);
+    for (seconds, outcome) in [
+        (2, failed()),
+        (2, failed()),
+        (2, Outcome::Succeeded),
+        (2, failed()),
+        (2, failed()),
+        (300, failed()),
+        (2, failed()),
+        (2, failed()),
+    ] {
+        runs(&mut world, &mut host, "eaten", seconds, outcome);
+        assert_eq!(world.record(&host).mode, OperatorMode::Enabled);
+    }
+    let (mut world, mut host) = after_four_of("fine", 300);
+    world.submit(spec("poison"));
+    for _ in 0..3 {
+        let attempt = world.offered(&host);
+        take(&mut world, &mut host, attempt, 2, builder_problem());
+    }
+    assert_eq!(world.record(&host).mode, OperatorMode::Enabled);
+}
+
 #[test]
 fn jobs_that_fail_everywhere_make_no_black_hole() {
     let mut world = World::new();
@@ -358,6 +421,25 @@ fn a_builder_that_failed_a_job_is_passed_over_for_ten_minutes() {
     assert!(world.waits(job), "nobody else is free");
     world.pass(Duration::from_secs(61));
     assert!(!world.waits(job), "it is asked again");
+}
+
+#[test]
+fn a_restart_does_not_give_a_job_back_to_the_builder_that_failed_it() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&first);
+    world.running(&mut second, "other");
+    take(&mut world, &mut first, attempt, 1, builder_problem());
+    world.restart();
+    world.hello(&mut second);
+    world.hello(&mut first);
+    assert!(world.offers().is_empty() && world.waits(job));
+    world.pass(Duration::from_secs(9 * 60));
+    assert!(world.waits(job), "it has failed the job");
+    world.pass(Duration::from_secs(61));
+    assert!(!world.waits(job), "long ago");
 }
 
 #[test]

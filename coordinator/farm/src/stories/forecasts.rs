@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::effect::Explanation;
+use crate::record::OperatorMode;
 
 fn explained(world: &mut World, job: JobId) -> Explanation {
     match world.ask(Command::Explain { job }) {
@@ -41,6 +42,24 @@ fn a_waiting_job_knows_its_start_once_its_like_have_run_also_after_a_restart() {
     assert_eq!(told.starts_in, Some(Duration::from_secs(1080)), "{told:?}");
     let words = "; 1 of its class before it, starts in ~18 min";
     assert!(told.summary.ends_with(words), "{told:?}");
+}
+
+#[test]
+fn builders_that_work_share_what_waits_and_others_do_not_count() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    builds(&mut world, &mut host, "hello", Duration::from_secs(100));
+    world.running(&mut host, "hello");
+    let mut other = world.ready(2);
+    world.running(&mut other, "hello");
+    let idle = world.ready(3);
+    operators::set(&mut world, &idle, OperatorMode::Manual);
+    let jobs = [0; 3].map(|_| world.submit(spec("hello")));
+    let starts = jobs.map(|job| explained(&mut world, job).starts_in);
+    assert_eq!(
+        starts,
+        [100, 150, 200].map(|s| Some(Duration::from_secs(s)))
+    );
 }
 
 #[test]

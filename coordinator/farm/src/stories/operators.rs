@@ -263,11 +263,12 @@ fn the_overview_shows_builders_queue_and_running_jobs() {
     let mut host = world.ready(1);
     let attempt = world.running(&mut host, "one");
     let waiting = world.submit(spec("two"));
+    world.now = world.now + Duration::from_secs(5);
     let Ok(Reply::Overview(overview)) = world.ask(Command::Overview) else {
         panic!("refused");
     };
     assert_eq!(overview.builders.len(), 1);
     assert_eq!(overview.running[0].id, attempt.job);
     assert_eq!(overview.queue[0].id, waiting);
-    assert_eq!(overview.waiting, 1);
+    assert_eq!((overview.waiting, overview.oldest_waiting_ms), (1, 5000));
 }

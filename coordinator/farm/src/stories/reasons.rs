@@ -110,6 +110,22 @@ fn an_operators_hold_is_named_and_lifting_it_starts_the_job() {
 }
 
 #[test]
+fn a_quarantine_is_named_with_its_hour() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    world.now = Time(0) + Duration::from_secs((38 * 60 + 2) * 60);
+    operators::set(&mut world, &host, OperatorMode::Quarantined);
+    let job = world.submit(spec("hello"));
+    let Ok(Reply::Explained { explanation, .. }) = world.ask(Command::Explain { job }) else {
+        panic!("refused");
+    };
+    assert_eq!(
+        explanation.unwrap().summary,
+        "1 builder matches; 1 quarantined (maintenance since 14:02 UTC)"
+    );
+}
+
+#[test]
 fn an_unfit_an_unreachable_and_a_dirty_builder_are_named() {
     let mut world = World::new();
     let mut host = world.ready(1);

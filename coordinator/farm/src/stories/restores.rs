@@ -306,6 +306,26 @@ fn a_repeated_submit_finds_its_job_across_a_restart() {
 }
 
 #[test]
+fn whoever_held_work_has_its_time_to_come_back_and_nobody_waits_for_the_others() {
+    let lost_after = Settings::default().lost_after;
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    let idle = world.ready(2);
+    world.restart();
+    let lost_at = |world: &World, host: &Host| {
+        let agent = world.record(host).agent;
+        world.store.agents[&agent.0].lost_at
+    };
+    assert!(lost_at(&world, &host).is_some());
+    assert_eq!(lost_at(&world, &idle), None);
+    world.pass(lost_after - Duration::from_secs(1));
+    assert!(!world.waits(attempt.job));
+    world.pass(Duration::from_secs(1));
+    assert!(world.waits(attempt.job));
+}
+
+#[test]
 fn everything_goes_on_where_it_was() {
     let mut world = World::new();
     let mut host = world.ready(1);

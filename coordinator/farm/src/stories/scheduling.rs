@@ -103,6 +103,25 @@ fn a_brake_holds_back_what_is_below_it() {
 }
 
 #[test]
+fn a_score_that_reaches_the_brake_starts_also_after_a_restart() {
+    let mut world = World::new();
+    let brake = Command::Brake {
+        architecture: None,
+        least: Some(100),
+        why: Text::default(),
+    };
+    world.ask(brake).unwrap();
+    let mut urgent = spec("urgent");
+    urgent.priority = 100;
+    let job = world.submit(urgent);
+    assert_eq!(hold(&mut world, job), None);
+    world.restart();
+    assert_eq!(hold(&mut world, job), None);
+    let host = world.ready(1);
+    assert_eq!(world.offered(&host).job, job);
+}
+
+#[test]
 fn many_jobs_are_cancelled_by_filter_in_steps_across_a_restart() {
     let mut world = World::new();
     let mut jobs = Vec::new();
