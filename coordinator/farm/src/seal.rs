@@ -112,4 +112,10 @@ mod tests {
         ];
         assert!(made_up.iter().all(|attempt| !ours.gave_attempt(*attempt)));
     }
+
+    #[test]
+    fn the_secret_stays_out_of_debug_lines() {
+        let key = SealKey::new([123; 32]);
+        assert_eq!(format!("{key:?}"), "SealKey(secret)");
+    }
 }

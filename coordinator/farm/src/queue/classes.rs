@@ -231,9 +231,38 @@ impl Classes {
 
 #[cfg(test)]
 mod tests {
+    use farmbell_protocol::bounded::List;
+
     use super::*;
+    use crate::builders::offer_of;
     use crate::placement::needs_of;
-    use crate::stories::spec;
+    use crate::stories::{builder, name, spec};
+
+    fn needs(architecture: &str) -> Needs {
+        Needs {
+            architecture: name(architecture),
+            ..needs_of(&spec("hello"))
+        }
+    }
+
+    fn profile(architecture: &str) -> Profile {
+        let mut hello = builder("b1");
+        hello.architectures = List::new(vec![name(architecture)]).unwrap();
+        Profile::from(&offer_of(&hello))
+    }
+
+    /// The classes that builders of a profile take, and that they agree with it.
+    fn taken(classes: &Classes, profile: ProfileId, of: &[ClassId]) -> Vec<ClassId> {
+        let taken: Vec<ClassId> = classes
+            .of_profile(profile)
+            .iter()
+            .map(ClassId::at)
+            .collect();
+        for class in of {
+            assert_eq!(classes.fits(*class, profile), taken.contains(class));
+        }
+        taken
+    }
 
     #[test]
     fn a_class_is_wanting_while_a_job_waits_and_forgotten_with_its_last_job() {
@@ -253,5 +282,51 @@ mod tests {
         let other = classes.intern(&needs, vec![BuilderId(1)]);
         assert_eq!(other, class, "its place is free again");
         assert_eq!(classes.get(other).avoids, [BuilderId(1)]);
+    }
+
+    #[test]
+    fn profiles_and_classes_find_each_other_whichever_came_first() {
+        let mut classes = Classes::default();
+        let amd64 = classes.intern(&needs("amd64"), Vec::new());
+        let riscv64 = classes.intern(&needs("riscv64"), Vec::new());
+        let both = [amd64, riscv64];
+        let first = classes.intern_profile(profile("amd64"));
+        assert_eq!(taken(&classes, first, &both), [amd64]);
+        let second = classes.intern_profile(profile("riscv64"));
+        assert_eq!(taken(&classes, second, &both), [riscv64]);
+        let avoiding = classes.intern(&needs("riscv64"), vec![BuilderId(2), BuilderId(1)]);
+        let same = classes.intern(&needs("riscv64"), vec![BuilderId(1), BuilderId(2)]);
+        assert_eq!(avoiding, same, "in whatever order they are avoided");
+        let all = [amd64, riscv64, avoiding];
+        assert_eq!(taken(&classes, second, &all), [riscv64, avoiding]);
+        classes.release(riscv64);
+        assert_eq!(taken(&classes, second, &[amd64, avoiding]), [avoiding]);
+        assert!(!classes.is_wanting(riscv64), "nobody names it");
+        let again = classes.intern(&needs("riscv64"), Vec::new());
+        assert_eq!(again, riscv64, "its place is free again");
+        assert_eq!(taken(&classes, second, &all), [riscv64, avoiding]);
+        assert_eq!(taken(&classes, first, &all), [amd64]);
+    }
+
+    #[test]
+    fn a_profile_is_forgotten_with_its_last_builder() {
+        let mut classes = Classes::default();
+        let amd64 = classes.intern(&needs("amd64"), Vec::new());
+        let riscv64 = classes.intern(&needs("riscv64"), Vec::new());
+        let both = [amd64, riscv64];
+        let gone = classes.intern_profile(profile("amd64"));
+        assert_eq!(classes.intern_profile(profile("amd64")), gone, "known");
+        let other = classes.intern_profile(profile("s390x"));
+        assert_ne!(other, gone);
+        classes.release_profile(gone);
+        assert_eq!(taken(&classes, gone, &both), [amd64], "one has it still");
+        assert_eq!(classes.profile(gone), &profile("amd64"));
+        classes.release_profile(gone);
+        assert!(!classes.fits(amd64, gone));
+        let next = classes.intern_profile(profile("riscv64"));
+        assert_eq!(next, gone, "its place is free again");
+        assert_eq!(taken(&classes, next, &both), [riscv64]);
+        let back = classes.intern_profile(profile("amd64"));
+        assert_eq!(taken(&classes, back, &both), [amd64]);
     }
 }

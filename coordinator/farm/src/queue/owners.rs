@@ -224,3 +224,166 @@ impl Owners {
         jobs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Owners of these weights and limits, by number.
+    fn owners<const N: usize>(shares: [(u32, Option<u32>); N]) -> (Owners, [OwnerId; N]) {
+        let names: [Name; N] =
+            std::array::from_fn(|place| Name::new(format!("owner{place}")).unwrap());
+        let shares = shares.map(|(weight, running_max)| Share {
+            weight,
+            running_max,
+            bonus: 0,
+        });
+        let mut owners = Owners::with_shares(names.iter().cloned().zip(shares).collect());
+        let ids = names.map(|name| owners.intern(&name));
+        (owners, ids)
+    }
+
+    const CLASS: usize = 3;
+
+    fn push(owners: &mut Owners, owner: OwnerId, job: u64) -> bool {
+        let rank = Rank(i64::try_from(job).unwrap());
+        owners.push(owner, ClassId::at(CLASS), rank, JobId(job))
+    }
+
+    fn remove(owners: &mut Owners, owner: OwnerId, job: u64) -> bool {
+        let rank = Rank(i64::try_from(job).unwrap());
+        owners.remove(owner, ClassId::at(CLASS), rank, JobId(job))
+    }
+
+    fn best(owners: &Owners) -> Option<u64> {
+        let mut all = Bits::default();
+        all.set(CLASS);
+        all.set(CLASS + 1);
+        owners.best(|_| true, &all).map(|job| job.0)
+    }
+
+    #[test]
+    fn who_had_the_least_for_its_weight_is_next() {
+        let (mut owners, [big, small]) = owners([(2, None), (0, None)]);
+        push(&mut owners, big, 1);
+        push(&mut owners, small, 2);
+        owners.charge(big, 10);
+        owners.charge(small, 6);
+        assert_eq!(best(&owners), Some(1), "half of 10 is less than 6");
+        owners.charge(big, 4);
+        assert_eq!(best(&owners), Some(2), "half of 14 is more");
+        owners.charge(big, -4);
+        assert_eq!(best(&owners), Some(1), "it was given back");
+        owners.charge(small, -100);
+        assert_eq!(best(&owners), Some(2), "down to nothing");
+        remove(&mut owners, small, 2);
+        owners.charge(small, 1);
+        assert_eq!(best(&owners), Some(1), "without a job nobody has a turn");
+    }
+
+    #[test]
+    fn who_was_away_has_neither_saved_up_nor_is_forgiven() {
+        let (mut owners, [here, away, spent]) = owners([(1, None); 3]);
+        push(&mut owners, here, 1);
+        owners.charge(here, 50);
+        owners.charge(spent, 60);
+        push(&mut owners, away, 2);
+        push(&mut owners, spent, 3);
+        assert_eq!(best(&owners), Some(1), "the one that came is not before it");
+        owners.charge(here, 1);
+        assert_eq!(best(&owners), Some(2));
+        owners.charge(away, 9);
+        owners.charge(here, 9);
+        assert_eq!(best(&owners), Some(2), "59 is less than 60");
+        owners.charge(away, 2);
+        assert_eq!(owners.first(3).last(), Some(&JobId(2)));
+    }
+
+    #[test]
+    fn an_owner_at_its_limit_has_no_turn_until_an_attempt_ends() {
+        let (mut owners, [owner]) = owners([(1, Some(2))]);
+        push(&mut owners, owner, 1);
+        owners.starts(owner);
+        assert_eq!(best(&owners), Some(1));
+        assert_eq!(owners.at_limit(owner), None);
+        assert!(owners.ends(owner).is_empty(), "it was not held back");
+        owners.starts(owner);
+        owners.starts(owner);
+        assert_eq!(best(&owners), None);
+        assert_eq!(owners.at_limit(owner), Some((2, 2)));
+        push(&mut owners, owner, 2);
+        remove(&mut owners, owner, 1);
+        remove(&mut owners, owner, 2);
+        push(&mut owners, owner, 3);
+        assert_eq!(best(&owners), None, "neither what comes then");
+        owners.starts(owner);
+        assert!(owners.ends(owner).is_empty(), "it had one more");
+        assert_eq!(owners.ends(owner), [ClassId::at(CLASS)]);
+        assert_eq!(best(&owners), Some(3));
+        owners.starts(owner);
+        remove(&mut owners, owner, 3);
+        assert!(owners.ends(owner).is_empty(), "it wants nothing");
+        assert_eq!(best(&owners), None);
+    }
+
+    #[test]
+    fn a_job_is_in_the_queue_once_and_gone_when_it_is_taken() {
+        let (mut owners, [owner]) = owners([(1, None)]);
+        assert!(push(&mut owners, owner, 7));
+        assert!(!push(&mut owners, owner, 7));
+        assert!(push(&mut owners, owner, 5));
+        let class = ClassId::at(CLASS);
+        assert!(owners.contains(owner, class, Rank(7), JobId(7)));
+        assert!(!owners.contains(owner, class, Rank(8), JobId(7)));
+        assert_eq!(best(&owners), Some(5), "by rank");
+        assert!(remove(&mut owners, owner, 5));
+        assert!(!remove(&mut owners, owner, 5));
+        assert_eq!(best(&owners), Some(7));
+        let mut another = Bits::default();
+        another.set(CLASS + 1);
+        assert_eq!(owners.best(|_| true, &another), None);
+        let mut all = Bits::default();
+        all.set(CLASS);
+        assert_eq!(owners.best(|other| other != class, &all), None);
+        assert!(remove(&mut owners, owner, 7));
+        assert_eq!(best(&owners), None);
+    }
+
+    #[test]
+    fn the_first_are_told_owner_by_owner_and_no_more_than_asked() {
+        let (mut owners, [one, two]) = owners([(1, None); 2]);
+        for job in [4, 2, 6] {
+            push(&mut owners, one, job);
+        }
+        let other = ClassId::at(CLASS + 1);
+        owners.push(one, other, Rank(3), JobId(3));
+        push(&mut owners, two, 1);
+        let first = |most| -> Vec<u64> { owners.first(most).iter().map(|job| job.0).collect() };
+        assert_eq!(first(9), [2, 3, 4, 6, 1]);
+        assert_eq!(first(5), [2, 3, 4, 6, 1]);
+        assert_eq!(first(3), [2, 3, 4]);
+        assert_eq!(first(0), [0; 0]);
+    }
+
+    #[test]
+    fn before_a_job_are_its_owners_and_the_turns_of_the_others() {
+        let (mut owners, [mine, double, short]) = owners([(2, None), (4, None), (2, None)]);
+        for job in 1..=4 {
+            push(&mut owners, mine, job);
+        }
+        for job in 11..=19 {
+            push(&mut owners, double, job);
+        }
+        push(&mut owners, short, 21);
+        let ahead = |owner, job: u64, most| {
+            let rank = Rank(i64::try_from(job).unwrap());
+            owners.ahead(owner, ClassId::at(CLASS), rank, JobId(job), most)
+        };
+        assert_eq!(ahead(mine, 1, 100), 0);
+        assert_eq!(ahead(mine, 4, 100), 3 + 6 + 1);
+        assert_eq!(ahead(mine, 4, 5), 5, "counted so far");
+        assert_eq!(ahead(double, 13, 100), 2 + 1 + 1);
+        let class = ClassId::at(CLASS + 1);
+        assert_eq!(owners.ahead(mine, class, Rank(9), JobId(9), 100), 0);
+    }
+}

@@ -32,6 +32,28 @@ fn a_job_that_no_builder_could_ever_take_is_refused_with_cause_and_fix() {
 }
 
 #[test]
+fn submissions_and_their_jobs_are_numbered_from_one() {
+    let mut world = World::new();
+    for expected in 1..=2 {
+        let reply = world.ask(Command::Submit(Submit {
+            key: None,
+            jobs: List::new(vec![spec("one"), spec("two")]).unwrap(),
+            allow_unmatched: true,
+        }));
+        let Ok(Reply::Submitted {
+            submission, jobs, ..
+        }) = reply
+        else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(submission, SubmissionId(expected));
+        assert_eq!(jobs, [JobId(2 * expected - 1), JobId(2 * expected)]);
+        let record = world.store.submissions.last().unwrap();
+        assert_eq!((record.id, &record.jobs[..]), (submission, &jobs[..]));
+    }
+}
+
+#[test]
 fn a_known_builder_that_is_away_is_enough() {
     let mut world = World::new();
     let host = world.ready(1);
