@@ -248,11 +248,8 @@ impl Farm {
         let job = Job {
             generation,
             number: 0,
-            ran: 0,
             refunded: 0,
             strikes: 0,
-            braked: false,
-            rare: None,
             submitted: self.clock.now(),
             state: State::Waiting { since: wall },
             ..self.compact(stored)

@@ -1,7 +1,7 @@
 //! The life of a job when nothing goes wrong, and how each outcome ends it.
 
 use super::*;
-use crate::record::{Cleanliness, Occupation};
+use crate::record::{Cleanliness, Occupation, OperatorMode};
 use farmbell_protocol::agent_to_coordinator::Refusal;
 
 #[test]
@@ -133,4 +133,79 @@ fn a_retry_is_a_new_generation_and_keeps_the_history() {
         world.ask(retry()).is_err(),
         "that record is of an older generation"
     );
+}
+
+#[test]
+fn the_ledger_tells_how_each_attempt_and_each_generation_ended() {
+    let why = || Reason::cut("so it is");
+    let kind = FailureKind::Limit;
+    for (outcome, attempt_line, verdict_line) in [
+        (
+            Outcome::Succeeded,
+            "succeeded",
+            Some("succeeded: its attempt succeeded"),
+        ),
+        (
+            Outcome::Failed { kind, why: why() },
+            "failed (limit): so it is",
+            Some("failed: limit: so it is"),
+        ),
+        (
+            Outcome::BuilderProblem { why: why() },
+            "the builder's problem: so it is",
+            None,
+        ),
+        (
+            Outcome::GivenBack { why: why() },
+            "given back: so it is",
+            None,
+        ),
+        (Outcome::Aborted, "aborted on its host", None),
+        (
+            Outcome::SupervisorLost { why: why() },
+            "its supervisor died: so it is",
+            None,
+        ),
+    ] {
+        let mut world = World::new();
+        let mut host = world.ready(1);
+        let attempt = world.running(&mut host, "hello");
+        operators::set(&mut world, &host, OperatorMode::Draining);
+        world.end(&mut host, attempt, outcome);
+        world.seal(&mut host, attempt);
+        world.deliver(attempt);
+        let line = |kind: LedgerKind| {
+            let mut entries = world.store.ledger.iter();
+            let entry = entries.find(|entry| entry.kind == kind);
+            entry.map(|entry| entry.why.as_str())
+        };
+        assert_eq!(line(LedgerKind::JobCollecting), Some(attempt_line));
+        assert_eq!(line(LedgerKind::JobVerdict), verdict_line);
+        let returned = format!("1 of 3 attempts used; {attempt_line}");
+        let returned = verdict_line.is_none().then_some(returned);
+        assert_eq!(line(LedgerKind::JobReturned), returned.as_deref());
+    }
+}
+
+#[test]
+fn a_retry_starts_without_the_strikes_and_the_waiting_of_the_generation_before() {
+    let mut world = World::new();
+    let mut bad = world.ready(1);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&bad);
+    let mut good = world.ready(2);
+    world.run(&mut bad, attempt, builder_problem());
+    world.deliver(attempt);
+    let attempt = world.offered(&good);
+    assert_eq!(world.store.jobs[&job].strikes, 1);
+    world.run(&mut good, attempt, failed());
+    world.deliver(attempt);
+    world.pass(Duration::from_secs(60));
+    let stored = Box::new(world.store.jobs[&job].clone());
+    let why = Text::default();
+    world.ask(Command::Retry { job: stored, why }).unwrap();
+    let retried = &world.store.jobs[&job];
+    assert_eq!((retried.generation, retried.strikes), (2, 0));
+    let since = at(world.now).wall;
+    assert_eq!(retried.state, JobState::Waiting { since });
 }

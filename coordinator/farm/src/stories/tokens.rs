@@ -83,3 +83,51 @@ fn only_tokens_that_can_still_be_used_count_against_the_limit() {
     world.pass(Duration::from_secs(2));
     create(&mut world, 1, 1000).unwrap();
 }
+
+#[test]
+fn a_tokens_time_is_over_to_the_millisecond() {
+    let mut settings = Settings::default();
+    settings.limits.tokens = 1;
+    let mut world = World::with(settings);
+    let create = |world: &mut World| {
+        let reply = world.ask(Command::TokenCreate {
+            uses: 5,
+            ttl_ms: 1000,
+            envelope: Envelope::default(),
+            secret_hash: Digest::of(&SECRET).0,
+        });
+        match reply {
+            Ok(Reply::Token(token)) => Some(token),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        }
+    };
+    let token = create(&mut world).unwrap();
+    assert_eq!(token.created, at(world.now).wall);
+    assert_eq!(token.expires_wall.0, token.created.0 + 1000);
+    assert!(token.id < 1 << 40, "short enough to be typed");
+    world.pass(Duration::from_millis(999));
+    assert_eq!(world.join(token.id, 1, SECRET), CloseCode::Done);
+    assert!(create(&mut world).is_none());
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.join(token.id, 2, SECRET), CloseCode::TokenExpired);
+    assert!(create(&mut world).is_some(), "it counts no more");
+}
+
+#[test]
+fn a_token_that_does_not_exist_cannot_be_revoked_and_the_others_are_listed() {
+    let mut world = World::new();
+    let token = world.token(1, Envelope::default());
+    let revoke = |token| Command::TokenRevoke {
+        token,
+        why: Text::new("typo").unwrap(),
+    };
+    let refused = world.ask(revoke(token + 1)).unwrap_err();
+    assert_eq!(refused.code, crate::effect::RefusedCode::NotFound);
+    world.ask(revoke(token)).unwrap();
+    let Ok(Reply::Tokens(tokens)) = world.ask(Command::Tokens) else {
+        panic!("refused");
+    };
+    let told: Vec<(u64, bool)> = tokens.iter().map(|one| (one.id, one.revoked)).collect();
+    assert_eq!(told, [(token, true)]);
+}
