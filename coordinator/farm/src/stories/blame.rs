@@ -389,6 +389,25 @@ fn a_builders_next_word_ends_its_refusals_and_not_its_failures() {
 }
 
 #[test]
+fn a_job_that_failed_everywhere_goes_to_the_last_builder_again() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&first);
+    take(&mut world, &mut first, attempt, 40, builder_problem());
+    let live = |world: &World| match world.store.jobs[&job].state.clone() {
+        JobState::Live(live) => (live.id, live.builder_name),
+        other => panic!("{other:?}"),
+    };
+    let (attempt, on) = live(&world);
+    assert_eq!(on, second.builders[0].name);
+    take(&mut world, &mut second, attempt, 40, builder_problem());
+    let (attempt, on) = live(&world);
+    assert_eq!((attempt.number, on), (3, second.builders[0].name.clone()));
+}
+
+#[test]
 fn a_job_passes_over_all_that_refused_it() {
     let mut world = World::new();
     let mut first = world.ready(1);
