@@ -153,6 +153,55 @@ fn a_submission_without_jobs_is_refused() {
     assert_eq!(refused.code, RefusedCode::Invalid);
 }
 
+/// What is left out of a job.
+type Lack = fn(&mut JobSpec);
+
+#[test]
+fn a_job_says_what_it_is_how_it_is_built_where_and_whose_it_is() {
+    let mut world = World::new();
+    world.ready(1);
+    let lacks: [(&str, Lack); 4] = [
+        ("name", |spec| spec.name = Text::default()),
+        ("recipe", |spec| spec.recipe = Name::default()),
+        ("architecture", |spec| spec.architecture = Name::default()),
+        ("owner", |spec| spec.owner = Name::default()),
+    ];
+    for (what, lack) in lacks {
+        let mut lacking = spec("hello");
+        lack(&mut lacking);
+        let refused = submit(&mut world, lacking).unwrap_err();
+        assert_eq!(refused.code, RefusedCode::Invalid);
+        assert_eq!(refused.fix, format!("give it a {what}"));
+    }
+    assert!(world.store.jobs.is_empty());
+}
+
+#[test]
+fn a_submission_is_one_owners_and_taken_as_a_whole() {
+    let mut world = World::new();
+    world.ready(1);
+    let other = JobSpec {
+        owner: name("lee"),
+        ..spec("other")
+    };
+    let unmatched = JobSpec {
+        architecture: name("riscv64"),
+        ..spec("unmatched")
+    };
+    for (second, code) in [
+        (other, RefusedCode::Invalid),
+        (unmatched, RefusedCode::Unmatched),
+    ] {
+        let refused = world.ask(Command::Submit(Submit {
+            key: None,
+            jobs: List::new(vec![spec("fine"), second]).unwrap(),
+            allow_unmatched: false,
+        }));
+        assert_eq!(refused.unwrap_err().code, code);
+    }
+    assert!(world.store.jobs.is_empty());
+}
+
 #[test]
 fn a_restricted_tag_keeps_other_jobs_away() {
     let mut world = World::new();
