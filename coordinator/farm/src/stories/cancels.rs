@@ -1,6 +1,7 @@
 //! Cancelling, in every state, and its races.
 
 use super::*;
+use crate::effect::RefusedCode;
 use crate::record::{Cleanliness, Occupation};
 
 const CANCEL_AFTER: Duration = Duration::from_secs(3 * 60);
@@ -115,6 +116,35 @@ fn a_job_is_cancelled_while_its_outputs_travel() {
     });
     world.cancel(attempt.job).unwrap();
     assert_eq!(world.verdict(attempt.job), Some(Verdict::Cancelled));
+}
+
+#[test]
+fn what_has_ended_is_not_aborted() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.cancel(attempt.job).unwrap();
+    assert_eq!(world.aborts(), 0);
+    world.hello(&mut host);
+    assert_eq!(world.aborts(), 0, "nor at the next Welcome");
+    world.seal(&mut host, attempt);
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Cancelled));
+}
+
+#[test]
+fn a_job_that_never_was_is_told_from_one_that_is_over() {
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    world.cancel(job).unwrap();
+    for (job, code) in [
+        (job, RefusedCode::Conflict),
+        (JobId(job.0 + 1), RefusedCode::NotFound),
+        (JobId(0), RefusedCode::NotFound),
+    ] {
+        assert_eq!(world.cancel(job).unwrap_err().code, code, "{job}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use farmbell_protocol::spec::{FileName, Output};
 
 use super::*;
 use crate::effect::{Explanation, Hold, RefusedCode};
-use crate::event::{JobAct, PackageKey};
+use crate::event::{Filter, JobAct, PackageKey};
 
 fn missing(text: &str) -> Outcome {
     Outcome::Failed {
@@ -294,7 +294,7 @@ fn a_retry_and_a_cancel_end_the_wait() {
 fn a_superseded_job_is_not_woken() {
     let (mut world, job) = asleep("baz");
     let reply = world.ask(Command::Bulk {
-        filter: crate::event::Filter {
+        filter: Filter {
             name: Some(Text::new("hello").unwrap()),
             ..Default::default()
         },
@@ -313,13 +313,112 @@ fn a_superseded_job_is_not_woken() {
 #[test]
 fn nonsense_is_no_package() {
     let mut world = World::new();
-    let package = PackageKey {
-        name: Text::new("baz").unwrap(),
-        ..PackageKey::default()
+    for (text, version, architecture) in [
+        ("", "1", "amd64"),
+        ("baz", "", "amd64"),
+        ("baz", "1 or 2", "amd64"),
+        ("baz", "1", ""),
+    ] {
+        let package = PackageKey {
+            name: Text::new(text).unwrap(),
+            architecture: name(architecture),
+            ..PackageKey::default()
+        };
+        let version = Text::new(version).unwrap();
+        let refused = world.ask(Command::Provide { package, version });
+        assert_eq!(refused.unwrap_err().code, RefusedCode::Invalid);
+    }
+}
+
+#[test]
+fn a_package_for_another_architecture_wakes_nobody() {
+    let (mut world, job) = asleep("baz");
+    world.now = world.now + Duration::from_secs(1);
+    for (architecture, helps) in [("riscv64", false), ("amd64", true)] {
+        let package = PackageKey {
+            name: Text::new("baz").unwrap(),
+            architecture: name(architecture),
+            suite: name("sid"),
+            owner: None,
+        };
+        let version = Text::new("1").unwrap();
+        world.ask(Command::Provide { package, version }).unwrap();
+        assert_eq!(world.waits(job), helps, "{architecture}");
+    }
+}
+
+#[test]
+fn a_package_of_a_cancelled_build_wakes_nobody() {
+    let (mut world, job) = asleep("baz");
+    world.now = world.now + Duration::from_secs(1);
+    let producer = world.submit(of_suite("baz", "sid"));
+    let mut host = world.ready(2);
+    let attempt = world.offered(&host);
+    seals(&mut world, &mut host, attempt, Outcome::Succeeded);
+    world.cancel(producer).unwrap();
+    stores(&mut world, attempt, &["baz_1_amd64.deb"]);
+    assert!(world.verdict(job).is_some(), "it waits on");
+}
+
+#[test]
+fn a_job_that_waits_for_packages_is_counted_as_unfinished() {
+    let mut settings = Settings::default();
+    settings.limits.queued_jobs = 1;
+    let mut world = World::with(settings);
+    let mut host = world.ready(1);
+    let job = fails_for(&mut world, &mut host, of_suite("hello", "sid"), "baz");
+    let Ok(Reply::Overview(overview)) = world.ask(Command::Overview) else {
+        panic!("refused");
     };
-    let version = Text::new("one").unwrap();
-    let refused = world
-        .ask(Command::Provide { package, version })
-        .unwrap_err();
-    assert_eq!(refused.code, RefusedCode::Invalid);
+    assert_eq!((overview.waiting, overview.dependents), (0, 1));
+    let more = || {
+        Command::Submit(Submit {
+            key: None,
+            jobs: List::new(vec![spec("more")]).unwrap(),
+            allow_unmatched: true,
+        })
+    };
+    assert_eq!(world.ask(more()).unwrap_err().code, RefusedCode::Limit);
+    world.cancel(job).unwrap();
+    world.ask(more()).unwrap();
+}
+
+#[test]
+fn of_jobs_that_wait_for_packages_a_filter_means_those_that_it_names() {
+    let filters: [fn(&mut Filter); 4] = [
+        |filter| filter.owner = Some(name("lee")),
+        |filter| filter.architecture = Some(name("riscv64")),
+        |filter| filter.submission = Some(SubmissionId(2)),
+        |filter| filter.name = Some(Text::new("two").unwrap()),
+    ];
+    for narrow in filters {
+        let mut world = World::new();
+        let mut host = world.host(1);
+        host.builders[0].architectures = List::new(vec![name("amd64"), name("riscv64")]).unwrap();
+        world.hello(&mut host);
+        world.clean(&mut host);
+        let one = fails_for(&mut world, &mut host, of_suite("one", "sid"), "baz");
+        let other = JobSpec {
+            owner: name("lee"),
+            architecture: name("riscv64"),
+            ..of_suite("two", "sid")
+        };
+        let two = fails_for(&mut world, &mut host, other, "baz");
+        let mut cancel = |waiting| {
+            let mut filter = Filter {
+                waiting,
+                ..Filter::default()
+            };
+            narrow(&mut filter);
+            let (act, why) = (JobAct::Cancel, Text::default());
+            match world.ask(Command::Bulk { filter, act, why }) {
+                Ok(Reply::Bulk { changed, .. }) => changed,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(cancel(true), 0, "they have their verdicts");
+        assert_eq!(cancel(false), 1);
+        let left: Vec<JobId> = world.store.waits.iter().copied().collect();
+        assert_eq!(left, [one], "{two} was meant");
+    }
 }

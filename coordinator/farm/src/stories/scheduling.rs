@@ -103,6 +103,69 @@ fn a_brake_holds_back_what_is_below_it() {
 }
 
 #[test]
+fn of_unfinished_jobs_a_filter_means_those_that_it_names() {
+    let filters: [fn(&mut Filter); 4] = [
+        |filter| filter.owner = Some(name("lee")),
+        |filter| filter.architecture = Some(name("riscv64")),
+        |filter| filter.submission = Some(SubmissionId(2)),
+        |filter| filter.name = Some(Text::new("two").unwrap()),
+    ];
+    for narrow in filters {
+        let mut world = World::new();
+        let one = world.submit(spec("one"));
+        let two = world.submit(JobSpec {
+            architecture: name("riscv64"),
+            ..owned("two", "lee")
+        });
+        let mut filter = Filter::default();
+        narrow(&mut filter);
+        assert_eq!(bulk(&mut world, filter, JobAct::Cancel), (1, true));
+        assert!(world.waits(one) && world.verdict(two).is_some());
+    }
+}
+
+#[test]
+fn a_second_wish_for_the_same_is_no_error_and_changes_nothing() {
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    for _ in 0..2 {
+        act(&mut world, job, JobAct::Suspend);
+        assert_eq!(hold(&mut world, job), Some(Hold::Suspended));
+    }
+    let entries = world.store.kinds();
+    let suspended = entries.iter().filter(|k| **k == LedgerKind::JobSuspended);
+    assert_eq!(suspended.count(), 1);
+}
+
+#[test]
+fn of_two_brakes_one_is_lifted_and_each_says_how_many_it_holds_or_lets_go() {
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    world.submit(JobSpec {
+        architecture: name("riscv64"),
+        priority: 60,
+        ..spec("other")
+    });
+    let mut brake = |architecture: Option<&str>, least| {
+        let command = Command::Brake {
+            architecture: architecture.map(name),
+            least,
+            why: Text::default(),
+        };
+        match world.ask(command) {
+            Ok(Reply::Bulk { changed, .. }) => (changed, hold(&mut world, job)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let held = |least| Some(Hold::Brake { priority: 0, least });
+    assert_eq!(brake(None, Some(50)), (1, held(50)));
+    assert_eq!(brake(Some("amd64"), Some(100)), (0, held(100)));
+    assert_eq!(brake(Some("riscv64"), Some(100)), (1, held(100)));
+    assert_eq!(brake(Some("amd64"), None), (0, held(50)));
+    assert_eq!(brake(None, None), (1, None));
+}
+
+#[test]
 fn a_score_that_reaches_the_brake_starts_also_after_a_restart() {
     let mut world = World::new();
     let brake = Command::Brake {

@@ -1,7 +1,7 @@
 //! Sessions: who may open one, and what two of the same identity mean.
 
 use super::*;
-use crate::event::AgentAct;
+use crate::event::{AgentAct, BuilderAct};
 use crate::record::AgentStanding;
 
 #[test]
@@ -119,6 +119,79 @@ fn a_builders_name_belongs_to_one_agent() {
     let mut other = world.host(2);
     other.builders = vec![builder("b1")];
     assert_eq!(world.hello(&mut other), Some(CloseCode::NameTaken));
+}
+
+/// An agent with two builders, both proved clean.
+fn with_two_builders(world: &mut World) -> Host {
+    let mut host = world.host(1);
+    let second = HelloBuilder {
+        index: BuilderIndex(1),
+        ..builder("b2")
+    };
+    host.builders.push(second);
+    world.hello(&mut host);
+    for frame in world.sent() {
+        let CoordinatorFrame::Reset(order) = frame else {
+            continue;
+        };
+        let clean = Clean {
+            builder: order.builder,
+            seq: Seq(1),
+            nonce: order.nonce,
+            reset_ms: 1,
+            probe_ms: 1,
+        };
+        world.report(&host, AgentFrame::Clean(clean));
+    }
+    for builder in &mut host.builders {
+        builder.last_seq = Seq(1);
+    }
+    host
+}
+
+#[test]
+fn a_builder_that_its_agent_shows_no_more_is_away() {
+    let mut world = World::new();
+    let mut host = with_two_builders(&mut world);
+    host.builders.pop();
+    world.hello(&mut host);
+    world.submit(spec("one"));
+    assert_eq!(world.offers().len(), 1, "the other is there");
+    let job = world.submit(spec("two"));
+    let Ok(Reply::Explained { explanation, .. }) = world.ask(Command::Explain { job }) else {
+        panic!("refused");
+    };
+    let summary = explanation.unwrap().summary;
+    assert!(summary.contains("1 offline"), "{summary}");
+}
+
+#[test]
+fn the_other_builders_of_an_agent_outlive_a_removal() {
+    let mut world = World::new();
+    let mut host = with_two_builders(&mut world);
+    let gone = world.record(&host).id;
+    let act = BuilderAct::Remove { abandon: false };
+    let why = Text::default();
+    let builder = gone;
+    world.ask(Command::Builder { builder, act, why }).unwrap();
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    assert_eq!(attempt.job, job);
+    world.run(&mut host, attempt, Outcome::Succeeded);
+    let order = world.reset_order().unwrap();
+    let mut clean = Clean {
+        builder: BuilderIndex(1),
+        seq: Seq(2),
+        nonce: order,
+        reset_ms: 1,
+        probe_ms: 1,
+    };
+    world.report(&host, AgentFrame::Clean(clean.clone()));
+    world.submit(spec("next"));
+    assert_eq!(world.offers().len(), 1);
+    clean.builder = BuilderIndex(0);
+    world.report(&host, AgentFrame::Clean(clean));
+    assert_eq!(world.store.kinds().last(), Some(&LedgerKind::StaleReport));
 }
 
 #[test]
