@@ -63,10 +63,8 @@ impl Farm {
             self.sweep_builder(*builder);
         }
         self.sweep = if jobs.len() < PART && builders.len() < PART {
-            Sweep {
-                due: Some(self.clock.now() + EVERY),
-                ..Sweep::default()
-            }
+            // `keep_sweeping` begins the next, if there is anything to look at.
+            Sweep::default()
         } else {
             Sweep {
                 due: Some(self.clock.now() + PAUSE),

@@ -17,6 +17,15 @@ fn repairs(world: &World) -> Vec<&str> {
         .collect()
 }
 
+/// The repairs of a step that the store is not told of.
+fn repaired(effects: &[Effect]) -> usize {
+    let is = |effect: &&Effect| {
+        matches!(effect, Effect::Change(Change::Ledger(entry))
+            if entry.kind == LedgerKind::Repaired)
+    };
+    effects.iter().filter(is).count()
+}
+
 #[test]
 fn a_farm_without_bugs_is_swept_without_a_word() {
     let mut world = World::new();
@@ -91,6 +100,7 @@ fn deadlines_that_were_forgotten_are_armed_again() {
     world.farm.deadlines.disarm(Deadline::Lost(agent));
     world.pass(SWEEP);
     assert_eq!(repairs(&world).len(), 1, "{:?}", repairs(&world));
+    assert!(!world.waits(attempt.job), "its agent has its time");
     world.pass(SWEEP);
     assert!(world.waits(attempt.job), "it was given up in the end");
 }
@@ -272,17 +282,36 @@ fn many_jobs_are_swept_in_parts() {
     }
     world.now = world.now + SWEEP;
     let effects = world.farm.handle(at(world.now), Event::Wake);
-    let repaired = |effects: &[Effect]| {
-        let is = |effect: &&Effect| matches!(effect, Effect::Change(Change::Ledger(entry)) if entry.kind == LedgerKind::Repaired);
-        effects.iter().filter(is).count()
-    };
     assert_eq!(repaired(&effects), 1000);
     let mut rest = 0;
     for _ in 0..2 {
-        world.now = world.farm.next_deadline().unwrap();
+        let due = world.farm.next_deadline().unwrap();
+        assert!(due > world.now, "others have their turn between the parts");
+        world.now = due;
         let effects = world.farm.handle(at(world.now), Event::Wake);
         rest += repaired(&effects);
     }
     assert_eq!(rest, 1500);
     world.farm.check_all().unwrap();
+}
+
+#[test]
+fn many_builders_are_swept_to_the_last() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    host.builders = (0..1001)
+        .map(|number| HelloBuilder {
+            index: BuilderIndex(number),
+            ..builder(&format!("b{number}"))
+        })
+        .collect();
+    world.hello(&mut host);
+    world.submit(spec("keeps the sweep awake"));
+    let last = *world.farm.builders.keys().last().unwrap();
+    world.farm.deadlines.disarm(Deadline::Reset(last));
+    let found = [SWEEP, SWEEP / 10].map(|pause| {
+        world.now = world.now + pause;
+        repaired(&world.farm.handle(at(world.now), Event::Wake))
+    });
+    assert_eq!(found, [0, 1], "in the second part");
 }
