@@ -1,7 +1,7 @@
 //! Silence, loss, and the return of what was lost.
 
 use super::*;
-use crate::record::{AttemptEnd, OperatorMode};
+use crate::record::{AttemptEnd, Cleanliness, Occupation, OperatorMode};
 
 const LOST_AFTER: Duration = Duration::from_secs(5 * 60);
 
@@ -197,6 +197,113 @@ fn a_lost_attempt_that_comes_back_after_the_next_ran_is_superseded() {
 }
 
 #[test]
+fn an_attempt_that_was_overtaken_does_not_come_back_when_the_later_one_is_lost_too() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let attempt = world.running(&mut first, "hello");
+    let mut second = world.ready(2);
+    vanish(&mut world, &first);
+    world.pass(LOST_AFTER);
+    let next = world.offered(&second);
+    world.accept(&mut second, next);
+    world.start(&mut second, next);
+    vanish(&mut world, &second);
+    world.pass(LOST_AFTER);
+    assert!(world.waits(attempt.job));
+    world.hello(&mut first);
+    assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
+    world.hello(&mut second);
+    assert!(matches!(world.standing(next), Standing::Continue { .. }));
+}
+
+#[test]
+fn a_lost_attempt_comes_back_from_its_own_agent_only_and_with_all_it_had_said() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    vanish(&mut world, &host);
+    world.pass(LOST_AFTER);
+    let mut thief = world.host(2);
+    thief.held = host.held.clone();
+    world.hello(&mut thief);
+    assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
+    assert!(world.waits(attempt.job));
+    host.held[0].last_seq = Seq(1);
+    world.hello(&mut host);
+    assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
+    assert!(world.waits(attempt.job));
+}
+
+#[test]
+fn a_lost_attempt_does_not_come_back_to_a_builder_that_works_on_another() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    vanish(&mut world, &host);
+    world.pass(LOST_AFTER);
+    let held = std::mem::take(&mut host.held);
+    world.hello(&mut host);
+    world.clean(&mut host);
+    let next = world.offered(&host);
+    assert_eq!((next.job, next.number), (attempt.job, 2));
+    world.accept(&mut host, next);
+    host.held.extend(held);
+    world.hello(&mut host);
+    assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
+    assert!(matches!(world.standing(next), Standing::Continue { .. }));
+}
+
+#[test]
+fn outputs_that_were_given_up_with_their_silent_agent_count_when_it_comes_back() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.clean(&mut host);
+    vanish(&mut world, &host);
+    world.pass(LOST_AFTER);
+    assert!(world.waits(attempt.job));
+    operators::set(&mut world, &host, OperatorMode::Manual);
+    world.hello(&mut host);
+    assert_eq!(
+        world.standing(attempt),
+        Standing::Continue { acked: Seq(4) }
+    );
+    assert_eq!(world.record(&host).occupation, Occupation::Free);
+    assert_eq!(world.record(&host).cleanliness, Cleanliness::Clean);
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Succeeded));
+}
+
+#[test]
+fn what_comes_late_is_told_what_took_its_place() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let late = world.running(&mut first, "hello");
+    let mut second = world.ready(2);
+    operators::set(&mut world, &first, OperatorMode::Disabled);
+    let next = world.offered(&second);
+    world.accept(&mut second, next);
+    let told = |world: &World| world.store.ledger.last().unwrap().why.to_string();
+    world.end(&mut first, late, failed());
+    assert!(told(&world).ends_with("attempt 2 took its place"));
+    world.cancel(late.job).unwrap();
+    world.end(&mut second, next, Outcome::Aborted);
+    world.seal(&mut second, next);
+    world.clean(&mut second);
+    world.deliver(next);
+    world.end(&mut first, late, failed());
+    assert!(told(&world).ends_with("its job has its verdict"));
+    let job = Box::new(world.store.jobs[&late.job].clone());
+    let why = Text::default();
+    world.ask(Command::Retry { job, why }).unwrap();
+    assert_eq!(world.offered(&second).generation, 2);
+    world.end(&mut first, late, failed());
+    assert!(told(&world).ends_with("generation 2 took its place"));
+}
+
+#[test]
 fn three_hosts_lost_under_a_job_end_it_as_infrastructure() {
     let mut world = World::new();
     let mut host = world.ready(1);
@@ -336,6 +443,75 @@ fn sealed_outputs_that_stop_travelling_are_given_up() {
     );
     world.pass(Duration::from_secs(11 * 60));
     assert!(world.waits(attempt.job));
+}
+
+#[test]
+fn outputs_that_nobody_has_announced_are_no_result() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.deliver(attempt);
+    world.seal(&mut host, attempt);
+    world.handle(Event::LogClosed {
+        attempt,
+        bytes: 100,
+    });
+    assert_eq!(world.verdict(attempt.job), None, "of what manifest?");
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Succeeded));
+}
+
+/// An attempt whose outputs travel since now.
+fn travelling() -> (World, Host, AttemptId) {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    (world, host, attempt)
+}
+
+#[test]
+fn an_agent_that_comes_back_has_time_to_open_its_way_for_outputs() {
+    let (mut world, mut host, attempt) = travelling();
+    world.pass(Duration::from_secs(599));
+    vanish(&mut world, &host);
+    world.hello(&mut host);
+    world.pass(Duration::from_secs(119));
+    assert!(!world.waits(attempt.job));
+    world.pass(Duration::from_secs(1));
+    assert!(world.waits(attempt.job));
+}
+
+#[test]
+fn crashes_do_not_let_outputs_travel_for_ever() {
+    let (mut world, mut host, attempt) = travelling();
+    let mut lives = 0;
+    while !world.waits(attempt.job) {
+        world.pass(Duration::from_secs(5));
+        world.restart();
+        world.hello(&mut host);
+        lives += 1;
+        assert!(lives < 400, "they are never given up");
+    }
+    assert!(lives > 100, "{lives}");
+}
+
+#[test]
+fn how_far_outputs_have_come_is_written_down_in_quarters_of_their_time() {
+    let (mut world, _host, attempt) = travelling();
+    let stored = |world: &World| match &world.store.jobs[&attempt.job].state {
+        JobState::Live(live) => live.upload_deadline.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let first = stored(&world);
+    for (seconds, moved) in [(149, 0), (1, 150), (10, 150), (139, 150), (1, 300)] {
+        world.now = world.now + Duration::from_secs(seconds);
+        world.handle(Event::Progress { attempt });
+        let since = stored(&world).since(first);
+        assert_eq!(since, Duration::from_secs(moved));
+    }
 }
 
 #[test]

@@ -80,6 +80,21 @@ fn a_builder_is_reset_before_a_job_if_so_asked_and_by_the_job_that_wants_it() {
 }
 
 #[test]
+fn another_rule_leaves_a_clean_builder_clean_and_a_reset_going_on() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    rule(&mut world, &host, ResetWhen::After, Some("vm-manager"));
+    assert_eq!(world.record(&host).cleanliness, Cleanliness::Clean);
+    act(&mut world, &host, "kim", BuilderAct::Reset).unwrap();
+    let nonce = world.reset_order().unwrap();
+    rule(&mut world, &host, ResetWhen::ByHand, Some("vm-manager"));
+    assert_eq!(world.record(&host).nonce, Some(nonce));
+    rule(&mut world, &host, ResetWhen::ByHand, Some("kim"));
+    let anew = world.reset_order().expect("the new reporter hears of it");
+    assert_ne!(anew, nonce);
+}
+
+#[test]
 fn only_as_many_builders_are_made_ready_as_jobs_wait() {
     let mut world = World::new();
     let hosts: Vec<Host> = (1..=3).map(|number| world.ready(number)).collect();
