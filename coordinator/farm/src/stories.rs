@@ -11,6 +11,7 @@ mod life;
 mod loss;
 mod operators;
 mod outages;
+mod pace;
 mod reasons;
 mod reset_rules;
 mod resets;
@@ -22,6 +23,7 @@ mod store;
 mod submits;
 mod sweeps;
 mod tokens;
+mod uploads;
 mod welcomes;
 
 use std::collections::BTreeMap;
