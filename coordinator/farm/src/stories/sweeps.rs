@@ -4,7 +4,7 @@
 use super::*;
 use crate::deadlines::Deadline;
 use crate::event::JobAct;
-use crate::record::{Cleanliness, Occupation};
+use crate::record::{Cleanliness, Occupation, OperatorMode};
 
 /// Longer than between two sweeps.
 const SWEEP: Duration = Duration::from_secs(5 * 60 + 1);
@@ -250,6 +250,27 @@ fn a_builder_that_the_index_thinks_free_is_given_nothing() {
     assert!(matches!(cleanliness, Cleanliness::Resetting { .. }));
     world.submit(spec("hello"));
     assert!(world.offers().is_empty());
+}
+
+#[test]
+fn a_free_builder_that_was_not_offered_a_queued_job_gets_it() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    operators::set(&mut world, &host, OperatorMode::Manual);
+    let job = world.submit(spec("passed over"));
+    let why = Text::default();
+    let act = JobAct::Suspend;
+    world.ask(Command::Job { job, act, why }).unwrap();
+    operators::set(&mut world, &host, OperatorMode::Enabled);
+    let passed_over = world.farm.jobs.get_mut(&job).unwrap();
+    passed_over.suspended = false;
+    let (owner, class, rank) = (passed_over.owner, passed_over.class, passed_over.rank());
+    world.farm.queue.push(job, owner, class, rank);
+    world.now = world.now + SWEEP;
+    world.handle(Event::Wake);
+    let told = repairs(&world)[0];
+    assert!(told.contains("it was free while job"), "{told}");
+    assert_eq!(world.offered(&host).job, job);
 }
 
 #[test]
