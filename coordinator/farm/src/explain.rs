@@ -348,3 +348,102 @@ impl RefusedCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use farmbell_protocol::bounded::{Name, Reason};
+
+    use super::*;
+
+    #[test]
+    fn each_builder_is_counted_once_by_its_first_reason_and_the_most_come_first() {
+        let attempt = AttemptId {
+            job: JobId(1),
+            generation: 1,
+            number: 1,
+            nonce: 1,
+        };
+        let busy = || Why::Busy(attempt);
+        let gpu = || Why::LacksTag(Name::new("gpu").unwrap());
+        let builders: Vec<(BuilderId, (), Vec<Why>)> = [
+            vec![Why::Quarantined, busy()],
+            vec![gpu(), Why::RungTooLow],
+            vec![busy(), Why::Resting],
+            vec![gpu()],
+            vec![Why::RungTooLow, gpu()],
+            vec![busy()],
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|(why, number)| (BuilderId(number), (), why))
+        .collect();
+        let known = Detail {
+            first_free: Some(Duration::from_secs(230)),
+            quarantined: Some("5 strikes".to_owned()),
+        };
+        assert_eq!(
+            summary(&builders, &known),
+            "3 builders match; 2 busy (first free in ~4 min), 1 quarantined (5 strikes), \
+             2 lack tag gpu, 1 with too little isolation"
+        );
+        let unknown = Detail {
+            first_free: None,
+            quarantined: None,
+        };
+        assert_eq!(
+            summary(&builders[..3], &unknown),
+            "2 builders match; 1 busy (first free: unknown), 1 quarantined, 1 lack tag gpu"
+        );
+        assert_eq!(
+            summary(&builders[1..2], &unknown),
+            "0 builders match, 1 lack tag gpu"
+        );
+        assert_eq!(
+            summary(&builders[..0], &unknown),
+            "no builder has joined the farm yet"
+        );
+    }
+
+    #[test]
+    fn only_another_offer_helps_against_a_reason_that_is_for_good() {
+        let tag = Name::new("gpu").unwrap();
+        for why in [Why::RestrictedTag(tag), Why::NoRecipe, Why::AgentRevoked] {
+            assert!(is_for_good(&why), "{why:?}");
+        }
+        for why in [Why::Free, Why::Excluded, Why::Unfit(Fitness::DiskLow)] {
+            assert!(!is_for_good(&why), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_host_and_what_holds_a_job_back_is_told_in_words() {
+        assert_eq!(words(&Why::Unfit(Fitness::DiskLow)), "low on disk");
+        let holds = [
+            (
+                Hold::Dependencies {
+                    missing: Reason::cut("baz"),
+                },
+                "waits for baz",
+            ),
+            (Hold::Suspended, "suspended until it is resumed"),
+            (
+                Hold::Brake {
+                    priority: 1,
+                    least: 10,
+                },
+                "its score 1 is below the brake at 10",
+            ),
+            (
+                Hold::OwnerLimit {
+                    running: 2,
+                    most: 2,
+                },
+                "its owner has 2 of at most 2 attempts under way",
+            ),
+        ];
+        for (hold, told) in holds {
+            assert_eq!(hold.to_string(), told);
+        }
+        assert_eq!(RefusedCode::Unmatched.as_str(), "unmatched");
+    }
+}

@@ -1,6 +1,7 @@
 //! What operators do, and refused offers.
 
 use super::*;
+use crate::effect::{Link, RefusedCode};
 use crate::event::{AgentAct, BuilderAct};
 use crate::record::{AttemptEnd, OperatorMode};
 use farmbell_protocol::agent_to_coordinator::{Condition, Fitness, Refusal};
@@ -265,12 +266,73 @@ fn the_overview_shows_builders_queue_and_running_jobs() {
     let mut host = world.ready(1);
     let attempt = world.running(&mut host, "one");
     let waiting = world.submit(spec("two"));
-    world.now = world.now + Duration::from_secs(5);
+    world.submit(spec("three"));
+    world.pass(Duration::from_secs(60));
     let Ok(Reply::Overview(overview)) = world.ask(Command::Overview) else {
         panic!("refused");
     };
     assert_eq!(overview.builders.len(), 1);
-    assert_eq!(overview.running[0].id, attempt.job);
-    assert_eq!(overview.queue[0].id, waiting);
-    assert_eq!((overview.waiting, overview.oldest_waiting_ms), (1, 5000));
+    let shown = &overview.builders[0];
+    assert_eq!(&shown.record, world.record(&host));
+    assert_eq!((shown.agent.as_str(), shown.link), ("host1", Link::Online));
+    assert_eq!(overview.running.len(), 1);
+    assert_eq!(overview.running[0], world.store.jobs[&attempt.job]);
+    assert_eq!(overview.queue.len(), 2);
+    assert_eq!(overview.queue[0], world.store.jobs[&waiting]);
+    assert_eq!((overview.waiting, overview.dependents), (2, 0));
+    assert_eq!(overview.oldest_waiting_ms, 60_000);
+    assert_eq!(
+        (overview.epoch, overview.suspect),
+        (world.farm.epoch(), false)
+    );
+}
+
+#[test]
+fn agents_are_listed_with_whether_they_are_connected() {
+    let mut world = World::new();
+    let gone = world.ready(1);
+    world.ready(2);
+    world.handle(Event::Closed { conn: gone.conn });
+    let Ok(Reply::Agents(agents)) = world.ask(Command::Agents) else {
+        panic!("refused");
+    };
+    let told: Vec<(&str, bool)> = agents
+        .iter()
+        .map(|(record, connected)| (record.name.as_str(), *connected))
+        .collect();
+    assert_eq!(told, [("host1", false), ("host2", true)]);
+}
+
+#[test]
+fn what_does_not_exist_cannot_be_operated() {
+    let mut world = World::new();
+    let why = Text::<256>::default;
+    let nothing = [
+        Command::Builder {
+            builder: farmbell_protocol::id::BuilderId(9),
+            act: BuilderAct::Reset,
+            why: why(),
+        },
+        Command::Agent {
+            agent: farmbell_protocol::id::AgentId(9),
+            act: AgentAct::Approve,
+            why: why(),
+        },
+        Command::Cancel {
+            job: JobId(9),
+            why: why(),
+        },
+        Command::Explain { job: JobId(0) },
+        Command::TokenRevoke {
+            token: 9,
+            why: why(),
+        },
+    ];
+    for command in nothing {
+        let refused = world.ask(command).unwrap_err();
+        assert_eq!(refused.code, RefusedCode::NotFound, "{refused:?}");
+    }
+    let why = why();
+    let refused = world.ask(Command::AcceptRestore { why }).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict, "nothing to accept");
 }
