@@ -251,4 +251,70 @@ mod tests {
             assert_eq!(of(no, ""), None, "{no}");
         }
     }
+
+    #[test]
+    fn each_sign_takes_what_dpkg_takes() {
+        for (sign, takes) in [
+            ("<<", [true, false, false]),
+            ("<=", [true, true, false]),
+            ("<", [true, true, false]),
+            ("=", [false, true, false]),
+            (">=", [false, true, true]),
+            (">", [false, true, true]),
+            (">>", [false, false, true]),
+        ] {
+            let relation = format!("baz ({sign} 2)");
+            let taken = ["1", "2", "3"].map(|version| met(&relation, &[("baz", version)]));
+            assert_eq!(taken, takes, "{sign}");
+        }
+    }
+
+    #[test]
+    fn whoever_could_help_is_named() {
+        let relation = Relation::parse("lib-a+.1:any (>= 1) | b [amd64], c <!x> | d e").unwrap();
+        assert_eq!(
+            relation.names().collect::<Vec<_>>(),
+            ["lib-a+.1", "b", "c", "d", "e"]
+        );
+        let only = |names: &[&str]| relation.is_met(|wanted| names.contains(&wanted.name.as_str()));
+        assert!(only(&["b", "d", "e"]));
+        assert!(!only(&["b", "d"]), "an alternative ends with its word");
+        assert!(!only(&["lib-a+.1", "b", "e"]));
+    }
+
+    #[test]
+    fn a_file_tells_name_and_architecture_and_the_epoch_comes_from_its_source() {
+        let of = |name: &str, source: &str| {
+            let output = Output {
+                name: FileName::new(name).unwrap(),
+                digest: Digest::of(b""),
+                length: 0,
+                executable: false,
+            };
+            let file = PackageFile::of(&output, source)?;
+            Some([
+                file.name.to_string(),
+                file.version.to_string(),
+                file.architecture.to_string(),
+            ])
+        };
+        let known = |texts: [&str; 3]| Some(texts.map(str::to_owned));
+        assert_eq!(
+            of("d-i/baz_2_riscv64.udeb", "1:2"),
+            known(["baz", "1:2", "riscv64"])
+        );
+        assert_eq!(of("baz_2_all.deb", "1:"), known(["baz", "2", "all"]));
+        assert_eq!(of("baz_2_all.deb", "2"), known(["baz", "2", "all"]));
+        assert_eq!(of("baz_2.deb", "2"), None);
+    }
+
+    #[test]
+    fn what_is_for_all_fits_everywhere() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let (all, amd64, arm64) = (name("all"), name("amd64"), name("arm64"));
+        assert!(PackageFile::is_for(&amd64, &amd64));
+        assert!(PackageFile::is_for(&all, &amd64));
+        assert!(PackageFile::is_for(&amd64, &all));
+        assert!(!PackageFile::is_for(&amd64, &arm64));
+    }
 }
