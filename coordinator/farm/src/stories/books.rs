@@ -5,6 +5,7 @@ use super::*;
 use crate::deadlines::Deadline;
 use crate::event::{AgentAct, BuilderAct};
 use crate::jobs::Job;
+use crate::mutation::Mutation;
 use crate::record::{CancelWish, Cleanliness, Occupation, OperatorMode};
 
 /// A farm with one running job and one that waits, broken by hand.
@@ -216,4 +217,42 @@ fn the_ledger_says_of_whom_and_by_whom() {
     let first = numbers[0];
     let counted: Vec<u64> = (first..).take(numbers.len()).collect();
     assert_eq!(numbers, counted, "numbered without gaps");
+}
+
+#[test]
+fn a_protection_that_was_taken_away_is_missed() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let order = world.reset_order().unwrap();
+    world.submit(spec("hello"));
+    world.farm.plant(Mutation::ProofNotConsumed);
+    let frame = AgentFrame::Clean(Clean {
+        builder: BuilderIndex(0),
+        seq: host.builders[0].last_seq.next(),
+        nonce: order,
+        reset_ms: 1,
+        probe_ms: 1,
+    });
+    let report = Event::Report {
+        conn: host.conn,
+        frame,
+    };
+    world.farm.handle(at(world.now), report);
+    let breach = world.farm.check_touched().unwrap_err();
+    assert_eq!(breach.invariant, "I8");
+    assert_eq!(world.farm.check_all().unwrap_err(), breach);
+}
+
+#[test]
+fn two_builders_that_claim_one_attempt_are_noticed() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "here");
+    let idle = world.ready(2);
+    let idle = world.record(&idle).id;
+    let builder = world.farm.builders.get_mut(&idle).unwrap();
+    builder.record.occupation = Occupation::Held { attempt };
+    let breach = world.farm.check_all().unwrap_err();
+    assert_eq!(breach.invariant, "I1");
 }

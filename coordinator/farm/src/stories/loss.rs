@@ -136,6 +136,27 @@ fn a_lost_attempt_that_comes_back_before_the_next_runs_goes_on() {
 }
 
 #[test]
+fn of_two_lost_attempts_the_first_to_come_back_goes_on() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let attempt = world.running(&mut first, "hello");
+    let mut second = world.ready(2);
+    vanish(&mut world, &first);
+    world.pass(LOST_AFTER);
+    let next = world.offered(&second);
+    world.accept(&mut second, next);
+    vanish(&mut world, &second);
+    world.pass(LOST_AFTER);
+    assert!(world.waits(attempt.job));
+    world.hello(&mut first);
+    assert!(matches!(world.standing(attempt), Standing::Continue { .. }));
+    world.hello(&mut second);
+    assert!(matches!(world.standing(next), Standing::Abandon { .. }));
+    world.run_on(&mut first, attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Succeeded));
+}
+
+#[test]
 fn a_lost_attempt_is_adopted_across_a_restart_too() {
     let mut world = World::new();
     let mut host = world.ready(1);
