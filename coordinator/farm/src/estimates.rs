@@ -231,6 +231,7 @@ mod tests {
             estimates.learn(like(&package, &amd64, 1000), 10 * SECOND);
         }
         let new = like("new", &amd64, 3600);
+        assert_eq!(estimates.of(new), None, "too few to compare with");
         estimates.learn(like("grows", &amd64, 0), Duration::ZERO);
         assert_eq!(estimates.of(new), Some(36 * SECOND));
         estimates.learn(like("grows", &amd64, 1000), 40 * SECOND);
