@@ -165,6 +165,23 @@ fn an_assignment_is_one_transaction_with_the_builders_dirt() {
 }
 
 #[test]
+fn the_ledger_says_of_which_attempt_and_where() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "hello");
+    let (builder, agent) = (world.record(&host).id, world.record(&host).agent);
+    for kind in [LedgerKind::JobAssigned, LedgerKind::JobRunning] {
+        let entry = world.store.ledger.iter().find(|entry| entry.kind == kind);
+        let entry = entry.unwrap();
+        assert_eq!(
+            (entry.job, entry.attempt),
+            (Some(attempt.job), Some(attempt))
+        );
+        assert_eq!((entry.builder, entry.agent), (Some(builder), Some(agent)));
+    }
+}
+
+#[test]
 fn the_ledger_says_of_whom_and_by_whom() {
     let mut world = World::new();
     let host = world.ready(1);

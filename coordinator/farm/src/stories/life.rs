@@ -24,6 +24,39 @@ fn a_job_runs_from_submit_to_verdict() {
 }
 
 #[test]
+fn reports_of_an_attempt_are_applied_once_and_in_order() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    world.submit(spec("hello"));
+    let attempt = world.offered(&host);
+    let says = |world: &mut World, frame| {
+        world.report(&host, frame);
+        let sent = world.sent().into_iter();
+        let acks = sent.filter_map(|frame| match frame {
+            CoordinatorFrame::Ack(ack) => Some(ack.seq.0),
+            _ => None,
+        });
+        acks.collect::<Vec<_>>()
+    };
+    let accepted = || {
+        let seq = Seq(1);
+        AgentFrame::Accepted(Accepted { attempt, seq })
+    };
+    let started = || {
+        let seq = Seq(2);
+        AgentFrame::Started(Started { attempt, seq })
+    };
+    assert_eq!(says(&mut world, started()), [], "a gap is not answered");
+    assert_eq!(says(&mut world, accepted()), [1]);
+    assert_eq!(says(&mut world, accepted()), [1], "a repetition is");
+    assert_eq!(says(&mut world, started()), [2]);
+    assert_eq!(says(&mut world, accepted()), [2], "with all there is");
+    let running = world.store.kinds().into_iter();
+    let running = running.filter(|kind| *kind == LedgerKind::JobRunning);
+    assert_eq!(running.count(), 1);
+}
+
+#[test]
 fn a_builder_is_reset_while_its_outputs_travel_and_works_again() {
     let mut world = World::new();
     let mut host = world.ready(1);

@@ -232,6 +232,7 @@ fn a_lost_attempt_comes_back_from_its_own_agent_only_and_with_all_it_had_said() 
     world.hello(&mut host);
     assert!(matches!(world.standing(attempt), Standing::Abandon { .. }));
     assert!(world.waits(attempt.job));
+    assert!(!world.store.kinds().contains(&LedgerKind::AttemptAdopted));
 }
 
 #[test]

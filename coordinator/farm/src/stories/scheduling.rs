@@ -325,6 +325,64 @@ fn an_owner_of_twice_the_weight_gets_twice_as_much() {
 }
 
 #[test]
+fn an_owner_pays_for_as_long_as_its_attempts_had_a_builder() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let mut order = world.reset_order().unwrap();
+    for number in 0..6 {
+        world.submit(owned(&format!("l{number}"), "long"));
+        world.submit(owned(&format!("s{number}"), "short"));
+    }
+    let mut turns = String::new();
+    for _ in 0..7 {
+        world.prove(&mut host, order);
+        let attempt = world.offered(&host);
+        let is_long = world.store.jobs[&attempt.job].owner == name("long");
+        turns.push(if is_long { 'l' } else { 's' });
+        world.accept(&mut host, attempt);
+        world.start(&mut host, attempt);
+        let seconds = if is_long { 300 } else { 100 };
+        world.now = world.now + Duration::from_secs(seconds);
+        world.end(&mut host, attempt, Outcome::Succeeded);
+        world.seal(&mut host, attempt);
+        order = world.reset_order().unwrap();
+        world.deliver(attempt);
+    }
+    assert_eq!(turns, "lssslss");
+}
+
+#[test]
+fn an_attempt_under_way_costs_a_minute_until_it_is_over() {
+    let mut world = World::new();
+    world.ready(1);
+    world.submit(owned("b1", "b"));
+    assert_eq!(world.offers().len(), 1);
+    let mut free = world.ready(2);
+    let [done, _] = ["a1", "b2"].map(|text| world.submit(owned(text, &text[..1])));
+    let JobState::Live(live) = world.store.jobs[&done].state.clone() else {
+        panic!("a builder was free");
+    };
+    world.accept(&mut free, live.id);
+    world.start(&mut free, live.id);
+    world.ready(3);
+    assert_eq!(world.offers().len(), 1, "b has two under way");
+    world.now = world.now + Duration::from_secs(100);
+    world.end(&mut free, live.id, Outcome::Succeeded);
+    world.seal(&mut free, live.id);
+    let order = world.reset_order().unwrap();
+    world.deliver(live.id);
+    let next = world.submit(owned("a2", "a"));
+    world.submit(owned("b3", "b"));
+    world.prove(&mut free, order);
+    assert_eq!(
+        world.offered(&free).job,
+        next,
+        "100 s are less than two minutes"
+    );
+}
+
+#[test]
 fn a_drain_has_a_deadline_that_survives_a_restart() {
     let mut world = World::new();
     let mut host = world.ready(1);
