@@ -122,6 +122,23 @@ fn outputs_that_nobody_has_announced_are_no_result() {
 }
 
 #[test]
+fn bytes_that_come_too_late_stand_in_the_history_and_repetitions_do_not() {
+    let (mut world, _host, attempt) = travelling();
+    world.deliver(attempt);
+    assert_eq!(world.verdict(attempt.job), Some(Verdict::Succeeded));
+    let entries = world.store.ledger.len();
+    world.deliver(attempt);
+    assert_eq!(world.store.ledger.len(), entries);
+    let (mut world, _host, attempt) = travelling();
+    world.pass(Duration::from_secs(600));
+    assert!(world.waits(attempt.job), "given up");
+    world.deliver(attempt);
+    let entry = world.store.ledger.last().unwrap();
+    assert_eq!(entry.kind, LedgerKind::StaleReport);
+    assert_eq!(entry.attempt, Some(attempt));
+}
+
+#[test]
 fn an_agent_that_comes_back_has_time_to_open_its_way_for_outputs() {
     let (mut world, mut host, attempt) = travelling();
     world.pass(Duration::from_secs(599));
