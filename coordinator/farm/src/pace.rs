@@ -107,3 +107,19 @@ fn run_time(attempt: &AttemptRecord) -> Duration {
         (Some(_) | None, _) => Duration::ZERO,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_results_count_half_when_many_have_come() {
+        let mut pace = Pace::default();
+        for _ in 0..REMEMBERED {
+            pace.count(true);
+        }
+        assert_eq!((pace.results, pace.failures), (REMEMBERED, REMEMBERED));
+        pace.count(false);
+        assert_eq!((pace.results, pace.failures), (501, 500));
+    }
+}

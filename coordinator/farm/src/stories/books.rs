@@ -3,10 +3,10 @@
 
 use super::*;
 use crate::deadlines::Deadline;
-use crate::event::{AgentAct, BuilderAct};
+use crate::event::{AgentAct, BuilderAct, JobAct};
 use crate::jobs::Job;
 use crate::mutation::Mutation;
-use crate::record::{CancelWish, Cleanliness, Occupation, OperatorMode};
+use crate::record::{CancelWish, Cleanliness, Occupation, OperatorMode, Stage};
 
 /// A farm with one running job and one that waits, broken by hand.
 fn broken(break_it: impl FnOnce(&mut Farm, AttemptId, JobId)) -> &'static str {
@@ -119,6 +119,15 @@ fn builders_that_contradict_the_books_are_noticed() {
         }),
         "I1"
     );
+    assert_eq!(
+        broken(|farm, attempt, _| {
+            live(farm, attempt.job).stage = Stage::Finishing;
+            let builder = farm.builders.values_mut().next().unwrap();
+            builder.uploads.insert(attempt.job);
+        }),
+        "I1",
+        "held by what is sealed"
+    );
 }
 
 #[test]
@@ -135,6 +144,19 @@ fn a_queue_that_forgets_or_keeps_too_much_is_noticed() {
     world.farm.deadlines.disarm(Deadline::Reset(id));
     let breach = world.farm.check_all().unwrap_err();
     assert_eq!(breach.invariant, "I9", "a reset without a deadline");
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    let act = JobAct::Suspend;
+    let why = Text::default();
+    world.ask(Command::Job { job, act, why }).unwrap();
+    world.ready(1);
+    world.farm.jobs.get_mut(&job).unwrap().suspended = false;
+    world.farm.enqueue(job);
+    let breach = world.farm.check_all().unwrap_err();
+    assert_eq!(
+        breach.invariant, "I9",
+        "it waits for a builder that is free"
+    );
 }
 
 #[test]

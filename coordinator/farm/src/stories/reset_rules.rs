@@ -95,6 +95,25 @@ fn another_rule_leaves_a_clean_builder_clean_and_a_reset_going_on() {
 }
 
 #[test]
+fn a_rule_stands_in_the_history_in_words() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    for (when, reporter, words) in [
+        (ResetWhen::After, None, "reset after: policy"),
+        (ResetWhen::Before, None, "reset before: policy"),
+        (
+            ResetWhen::ByHand,
+            Some("vm-manager"),
+            "reset by-hand, its end reported by vm-manager: policy",
+        ),
+    ] {
+        rule(&mut world, &host, when, reporter);
+        let entry = world.store.ledger.last().unwrap();
+        assert_eq!(entry.why.as_str(), words);
+    }
+}
+
+#[test]
 fn only_as_many_builders_are_made_ready_as_jobs_wait() {
     let mut world = World::new();
     let hosts: Vec<Host> = (1..=3).map(|number| world.ready(number)).collect();
