@@ -27,7 +27,7 @@ use farmbell_protocol::digest::{ChunkError, Digest};
 use tokio::sync::Semaphore;
 
 pub use put::Put;
-pub use upload::Upload;
+pub use upload::{Flush, Upload};
 
 use crate::disk::{DiskError, sync_file_system};
 

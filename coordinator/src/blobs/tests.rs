@@ -91,6 +91,52 @@ fn an_upload_goes_on_behind_the_last_verified_chunk() {
 }
 
 #[test]
+fn a_long_upload_is_flushed_while_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(dir.path()).unwrap();
+    let content = content(70 * MIB);
+    let digest = Digest::of(&content);
+    let mut upload = blobs.begin(digest, content.len() as u64).unwrap();
+    upload.nodes(nodes(&content)).unwrap();
+    let mut flushed_after = Vec::new();
+    for (index, chunk) in content.chunks(MIB).enumerate() {
+        upload.chunk(chunk).unwrap();
+        if let Some(flush) = upload.flush_due() {
+            flush.run().unwrap();
+            flushed_after.push(index + 1);
+        }
+    }
+    assert_eq!(flushed_after, [32, 64]);
+    upload.finish_blocking().unwrap();
+    assert_eq!(stored_bytes(&blobs, digest), content);
+}
+
+/// What a failed flush lost can be read until the next power cut: no later
+/// upload may build on it.
+#[test]
+fn an_upload_that_the_disk_did_not_take_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(dir.path()).unwrap();
+    let content = content(2 * MIB);
+    let digest = Digest::of(&content);
+    let shard = blobs.path(digest).parent().unwrap().to_owned();
+    fs::remove_dir(&shard).unwrap();
+    let whole = || {
+        let mut upload = blobs.begin(digest, content.len() as u64).unwrap();
+        assert_eq!((upload.verified_chunks(), upload.wants_nodes()), (0, true));
+        upload.nodes(nodes(&content)).unwrap();
+        content.chunks(MIB).for_each(|c| upload.chunk(c).unwrap());
+        upload
+    };
+    let refused = whole().finish_blocking();
+    assert!(matches!(refused, Err(BlobError::Disk(_))), "{refused:?}");
+    assert_eq!(fs::read_dir(blobs.staging()).unwrap().count(), 0);
+    fs::create_dir(&shard).unwrap();
+    whole().finish_blocking().unwrap();
+    assert_eq!(stored_bytes(&blobs, digest), content);
+}
+
+#[test]
 fn a_wrong_chunk_is_neither_written_nor_counted() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = Blobs::open(dir.path()).unwrap();

@@ -5,6 +5,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use farmbell_protocol::digest::{CHUNK_BYTES, ChunkList, Digest, chunk_count};
 
@@ -12,6 +14,10 @@ use super::staging::{NODES, PART, publish, read_nodes};
 use super::{BlobError, Blobs, Stored};
 use crate::disk::{DiskError, remove};
 use crate::failpoint::{self, Failpoint};
+
+/// Written and not flushed yet, before a flush beside the writing is due: what
+/// the last one leaves to do, while the sender waits for it.
+const FLUSH_CHUNKS: u64 = 32;
 
 /// One blob on its way in: the only writer of its staged file. All methods but
 /// [`finish`](Self::finish) block for the work of one chunk at most.
@@ -23,7 +29,9 @@ pub struct Upload {
     list: Option<ChunkList>,
     /// The first so many chunks are in the file and verified.
     verified: u64,
-    file: File,
+    /// Chunks that a flush was begun for.
+    flushed: u64,
+    file: Arc<Staging>,
     path: PathBuf,
     /// Whether a later upload may go on with the file.
     resumable: bool,
@@ -67,7 +75,11 @@ impl Upload {
             length,
             list: ChunkList::verified(digest, length, vec![digest.0]).ok(),
             verified: 0,
-            file,
+            flushed: 0,
+            file: Arc::new(Staging {
+                file,
+                doubtful: AtomicBool::new(false),
+            }),
             path,
             resumable,
             published: false,
@@ -126,11 +138,24 @@ impl Upload {
         let list = self.list.as_ref().ok_or(BlobError::NoNodes(self.digest))?;
         list.check(self.verified, bytes)?;
         self.file
+            .file
             .write_all_at(bytes, self.verified * CHUNK_BYTES)
             .map_err(DiskError::at(&self.path))?;
         self.verified += 1;
         failpoint::pass(Failpoint::BlobChunk);
         Ok(())
+    }
+
+    /// A flush of what was written so far, once it is worth one: for a thread
+    /// beside the writing, so that little is left for [`finish`](Self::finish).
+    pub fn flush_due(&mut self) -> Option<Flush> {
+        (self.verified >= self.flushed + FLUSH_CHUNKS).then(|| {
+            self.flushed = self.verified;
+            Flush {
+                file: self.file.clone(),
+                path: self.path.clone(),
+            }
+        })
     }
 
     /// Makes the whole blob durable under its digest; flushes that meet share
@@ -164,7 +189,8 @@ impl Upload {
             digest: self.digest,
             length: self.length,
         };
-        publish(&self.blobs, &self.path, &self.file, stored)?;
+        publish(&self.blobs, &self.path, &self.file.file, stored)
+            .inspect_err(|_| self.file.doubt())?;
         self.published = true;
         if self.resumable && self.chunks() > 1 {
             remove(&self.path.with_extension(NODES))?;
@@ -189,6 +215,7 @@ impl Upload {
         }
         // What lies behind is unverified: it would make the blob too long.
         self.file
+            .file
             .set_len(self.length.min(self.verified * CHUNK_BYTES))
             .map_err(DiskError::at(&self.path))?;
         Ok(())
@@ -196,6 +223,7 @@ impl Upload {
 
     fn verify_staged(&self, list: &ChunkList) -> Result<u64, BlobError> {
         let staged = self
+            .file
             .file
             .metadata()
             .map_err(DiskError::at(&self.path))?
@@ -210,6 +238,7 @@ impl Upload {
             }
             buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             self.file
+                .file
                 .read_exact_at(&mut buffer, index * CHUNK_BYTES)
                 .map_err(DiskError::at(&self.path))?;
             if list.check(index, &buffer).is_err() {
@@ -220,20 +249,54 @@ impl Upload {
     }
 }
 
+/// The staged file. What a flush that failed should have written may be gone
+/// while reading still shows it: such a file is never gone on with.
+#[derive(Debug)]
+struct Staging {
+    file: File,
+    doubtful: AtomicBool,
+}
+
+impl Staging {
+    fn doubt(&self) {
+        self.doubtful.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A flush of what an [`Upload`] had written when it was due.
+#[derive(Debug)]
+pub struct Flush {
+    file: Arc<Staging>,
+    path: PathBuf,
+}
+
+impl Flush {
+    /// Blocks.
+    ///
+    /// # Errors
+    /// If the disk did not take it; the upload has to begin anew.
+    pub fn run(self) -> Result<(), BlobError> {
+        let flushed = self.file.file.sync_data();
+        let flushed = flushed.inspect_err(|_| self.file.doubt());
+        Ok(flushed.map_err(DiskError::at(&self.path))?)
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.resumable {
-            if !self.published
-                && let Err(error) = remove(&self.path)
-            {
+        let goes_on = self.resumable && !self.file.doubtful.load(Ordering::Relaxed);
+        if !self.published && !goes_on {
+            let nodes = self.path.with_extension(NODES);
+            if let Err(error) = remove(&self.path).and_then(|()| remove(&nodes)) {
                 tracing::warn!(%error, "a staged file stays until the next start");
             }
-            return;
         }
-        let mut staged = self.blobs.staged();
-        staged.writing.remove(&self.digest);
-        if !self.published {
-            staged.verified.insert(self.digest, self.verified);
+        if self.resumable {
+            let mut staged = self.blobs.staged();
+            staged.writing.remove(&self.digest);
+            if !self.published && goes_on {
+                staged.verified.insert(self.digest, self.verified);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use farmbell_protocol::client::framed::{FRAME_TIME, FrameError};
 use farmbell_protocol::client::transport::Receiver;
 use farmbell_protocol::digest::{CHUNK_BYTES, Digest, chunk_count};
 use farmbell_protocol::id::AttemptId;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::connection::{Stopped, Stream, blocking};
 use super::sink::Sink;
@@ -121,15 +121,18 @@ async fn receive(
             })
             .await?;
     }
-    // While one chunk is hashed and written, the next is read.
+    // While one chunk is hashed and written, the next is read, and what was
+    // written before is flushed.
     let mut spare = Vec::new();
+    let mut flushing = Flushing::default();
     for index in from..chunk_count(length) {
         let bytes = CHUNK_BYTES.min(length - index * CHUNK_BYTES);
         let mut chunk = mem::take(&mut spare);
         chunk.resize(usize_of(bytes), 0);
         fill(stream.receive.raw(), &mut chunk, transfers).await?;
-        let (idle, buffer) = writer.idle().await?;
+        let (mut idle, buffer) = writer.idle().await?;
         spare = buffer;
+        flushing.go_on(&mut idle).await?;
         let counters = transfers.counters.clone();
         writer = Writer::Idle(idle)
             .run(move |mut sink| {
@@ -141,7 +144,36 @@ async fn receive(
         stream.progressed(transfers).await?;
     }
     let (sink, _) = writer.idle().await?;
+    flushing.end().await?;
     Ok(sink)
+}
+
+/// At most one flush beside the writing.
+#[derive(Default)]
+struct Flushing(Option<JoinHandle<Result<(), BlobError>>>);
+
+impl Flushing {
+    /// Begins one that is due, unless the one before is still at it.
+    async fn go_on(&mut self, sink: &mut Sink) -> Result<(), BlobError> {
+        if self.0.as_ref().is_some_and(|flush| !flush.is_finished()) {
+            return Ok(());
+        }
+        self.end().await?;
+        let due = sink.flush_due();
+        self.0 = due.map(|flush| tokio::task::spawn_blocking(move || flush.run()));
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), BlobError> {
+        match self.0.take() {
+            Some(flush) => joined(flush.await),
+            None => Ok(()),
+        }
+    }
+}
+
+fn joined<T>(ended: Result<Result<T, BlobError>, JoinError>) -> Result<T, BlobError> {
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(Box::new(panic.to_string())))
 }
 
 /// A sink, or the thread that works on it and will give it back together
@@ -155,10 +187,7 @@ impl Writer {
     async fn idle(self) -> Result<(Sink, Vec<u8>), BlobError> {
         match self {
             Self::Idle(sink) => Ok((sink, Vec::new())),
-            Self::Busy(thread) => match thread.await {
-                Ok(done) => done,
-                Err(error) => std::panic::resume_unwind(Box::new(error.to_string())),
-            },
+            Self::Busy(thread) => joined(thread.await),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use farmbell_protocol::digest::{ChunkList, Digest, chunk_count};
 
-use crate::blobs::{BlobError, Upload};
+use crate::blobs::{BlobError, Flush, Upload};
 
 /// One blob on its way in.
 #[derive(Debug)]
@@ -69,6 +69,13 @@ impl Sink {
                 comparison.verified += 1;
                 Ok(())
             }
+        }
+    }
+
+    pub(super) fn flush_due(&mut self) -> Option<Flush> {
+        match self {
+            Self::Store(upload) => upload.flush_due(),
+            Self::Compare(_) => None,
         }
     }
 

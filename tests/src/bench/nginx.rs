@@ -39,12 +39,12 @@ impl Nginx {
     ///
     /// # Errors
     /// If curl is not there or nginx refuses.
-    pub(super) fn put(&self, source: &Path) -> anyhow::Result<Duration> {
+    pub(super) fn put(&self, source: &Path, name: &str) -> anyhow::Result<Duration> {
         let output = Command::new("curl")
             .args(["--silent", "--show-error", "--fail", "--insecure"])
             .args(["--tlsv1.3", "--write-out", "%{time_total}", "--upload-file"])
             .arg(source)
-            .arg(format!("https://127.0.0.1:{}/artifact", self.port))
+            .arg(format!("https://127.0.0.1:{}/{name}", self.port))
             .output()
             .with_context(|| format!("curl is needed: {NEEDED}"))?;
         let seconds: f64 = said(output)?.trim().parse().context("curl tells seconds")?;
