@@ -1,7 +1,8 @@
 //! One builder's task: the brain, and whoever performs what it asks for. Owns
 //! the order: records of a call are durable before anything else of that call
-//! is done. Everything that takes time runs in tasks of its own and comes back
-//! as an event; a panic of one ends that one.
+//! is done, but for what a restart would begin again. Everything that takes
+//! time runs in tasks of its own and comes back as an event; a panic of one ends
+//! that one.
 
 mod attempts;
 mod restore;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use farmbell_protocol::agent_to_coordinator::ResetScope;
 use farmbell_protocol::builder::{Builder, Effect, Event, Record};
 use farmbell_protocol::client::session::{Desk, ToBuilder};
 use farmbell_protocol::id::AttemptId;
@@ -29,6 +31,10 @@ pub(crate) use restore::restored;
 
 /// Host events that may wait for the brain: a few per attempt that is held.
 const EVENTS_MAX: usize = 256;
+/// How long the traces of a released attempt stay. Nobody waits for them to go,
+/// and the next job is most likely about to start: it has disk and processors
+/// first.
+const LINGER: Duration = Duration::from_millis(250);
 /// Before a disk that failed is tried again; nothing is said meanwhile.
 const DISK_RETRY: Duration = Duration::from_secs(5);
 
@@ -43,6 +49,18 @@ pub(crate) enum Leaving {
     Cancel,
 }
 
+/// Attempts that are over for everybody. Without the records a restart would
+/// hold them again, and be told the same again.
+#[derive(Default)]
+struct Released {
+    /// Not written yet: they go ahead of the next ones.
+    records: Vec<Record>,
+    /// Directories to remove.
+    attempts: Vec<AttemptId>,
+    /// When both are done, at the latest.
+    due: Option<Instant>,
+}
+
 /// What a builder's task is made of.
 pub(crate) struct Driver {
     desk: Desk,
@@ -52,6 +70,7 @@ pub(crate) struct Driver {
     events: mpsc::Receiver<Event>,
     tell: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
+    released: Released,
     leaving: Leaving,
     /// Take one attempt, then drain.
     once: bool,
@@ -69,6 +88,7 @@ impl Driver {
             events,
             tell,
             tasks: JoinSet::new(),
+            released: Released::default(),
             leaving: Leaving::No,
             once,
             began: Instant::now(),
@@ -90,6 +110,7 @@ impl Driver {
         loop {
             let idle = self.leaving > Leaving::No && !self.desk.builder().holds_attempts();
             if idle && let Some(busy) = busy.take() {
+                self.clear_released().await;
                 tracing::info!(builder = %self.host.name, "nothing is held any more");
                 drop(busy);
             }
@@ -114,6 +135,10 @@ impl Driver {
                     self.leave(how)
                 }
                 () = sleep_until(wake) => self.desk.handle(self.now(), Event::Wake),
+                () = sleep_until(self.released.due) => {
+                    self.clear_released().await;
+                    continue;
+                }
             };
             self.perform(effects).await;
         }
@@ -150,11 +175,18 @@ impl Driver {
     }
 
     async fn perform(&mut self, effects: Vec<Effect>) {
-        let (spooled, others): (Vec<Effect>, Vec<Effect>) = effects
-            .into_iter()
-            .partition(|effect| matches!(effect, Effect::Spool(_)));
-        let records: Vec<Record> = spooled.into_iter().filter_map(record_of).collect();
-        if !records.is_empty() {
+        let mut records = Vec::new();
+        let mut others = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Spool(record) => records.push(record),
+                early if self.may_begin_early(&early) => self.perform_one(early),
+                other => others.push(other),
+            }
+        }
+        if records.iter().all(is_release) {
+            self.released.records.append(&mut records);
+        } else {
             self.keep(records).await;
         }
         for effect in others {
@@ -163,9 +195,30 @@ impl Driver {
         }
     }
 
+    /// Whether this may begin while its record goes to the disk, because a
+    /// restart without the record would begin it as well: the exit record asks
+    /// for the seal again, and the coordinator for the reset. Its end is an
+    /// event, which is taken up after the record. A reset that takes the host
+    /// down is told from a crash by its record alone.
+    fn may_begin_early(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Seal { .. } => true,
+            Effect::Reset { .. } => self.host.reset_scope != ResetScope::Host,
+            Effect::Spool(_)
+            | Effect::Say(_)
+            | Effect::Start { .. }
+            | Effect::Stop { .. }
+            | Effect::Upload { .. }
+            | Effect::Release { .. }
+            | Effect::Probe { .. } => false,
+        }
+    }
+
     /// A disk that fails holds this builder up and says so; nothing is done
     /// that was not written.
-    async fn keep(&mut self, records: Vec<Record>) {
+    async fn keep(&mut self, new: Vec<Record>) {
+        let mut records = std::mem::take(&mut self.released.records);
+        records.extend(new);
         let size = loop {
             match self.spool.append(records.clone()).await {
                 Ok(size) => break size,
@@ -175,14 +228,22 @@ impl Driver {
             }
             tokio::time::sleep(DISK_RETRY).await;
         };
-        let over = records
-            .iter()
-            .any(|record| matches!(record, Record::Released { .. }));
-        if over && Spool::is_large(size) {
+        if records.iter().any(is_release) && Spool::is_large(size) {
             let records = self.desk.builder().records();
             if let Err(error) = self.spool.rewrite(records).await {
                 tracing::error!(builder = %self.host.name, %error, "the spool stays long");
             }
+        }
+    }
+
+    /// Forgets what was released, on the disk as well.
+    async fn clear_released(&mut self) {
+        if !self.released.records.is_empty() {
+            self.keep(Vec::new()).await;
+        }
+        self.released.due = None;
+        for attempt in std::mem::take(&mut self.released.attempts) {
+            self.remove(attempt);
         }
     }
 
@@ -244,12 +305,8 @@ impl Driver {
     }
 }
 
-fn record_of(effect: Effect) -> Option<Record> {
-    if let Effect::Spool(record) = effect {
-        Some(record)
-    } else {
-        None
-    }
+const fn is_release(record: &Record) -> bool {
+    matches!(record, Record::Released { .. })
 }
 
 async fn tell_of_disk(host: BuilderHost, tell: &mpsc::Sender<Event>) {

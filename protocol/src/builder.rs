@@ -13,7 +13,9 @@
 //!
 //! The contract of whoever drives it:
 //! 1. [`Effect::Spool`] records of one call are durable before any other
-//!    effect of that call is performed (write before say).
+//!    effect of that call is performed (write before say). [`Effect::Seal`],
+//!    and an [`Effect::Reset`] that leaves the host up, may begin meanwhile: a
+//!    restart without the record would begin them as well.
 //! 2. Effects are performed in order; a [`Effect::Say`] while there is no
 //!    session is dropped (the next Welcome brings it level again).
 //! 3. Everything asked for (`Start`, `Stop`, `Seal`, `Reset`, `Probe`) is

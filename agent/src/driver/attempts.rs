@@ -14,8 +14,9 @@ use farmbell_protocol::outcome::{FailureKind, Outcome};
 use farmbell_protocol::spec::JobSpec;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use super::{Driver, say};
+use super::{Driver, LINGER, say};
 use crate::attempt::AttemptDir;
 use crate::attend::{Attendant, ORDERS_MAX, stop_after};
 use crate::disk;
@@ -179,6 +180,13 @@ impl Driver {
                 .flatten()
                 .for_each(|task| task.abort());
         }
+        self.released.attempts.push(attempt);
+        self.released
+            .due
+            .get_or_insert_with(|| Instant::now() + LINGER);
+    }
+
+    pub(super) fn remove(&mut self, attempt: AttemptId) {
         let (host, tell) = (self.host.clone(), self.tell.clone());
         self.tasks.spawn(async move {
             let removed = blocking(move || {
