@@ -3,12 +3,12 @@
 //! reads it, and the supervisor, which works in it.
 //!
 //! ```text
+//! (itself)     held (flock) by the supervisor for all its life
 //! request      what to run, written before the supervisor starts
-//! lock         held (flock) by the supervisor for all its life
 //! socket       where it answers
-//! began        there from just before the recipe's exec
 //! log          what the build wrote, masked and cut
-//! exit         how the run ended; durable before anyone is told
+//! exit         there, empty, from just before the recipe's exec; then how the
+//!              run ended, durable before anyone is told
 //! workspace/ inputs/ outputs/ parameters/ secrets/   the recipe's places
 //! reason       one line the recipe may leave
 //! sealed/ manifest   outputs out of the build's reach
@@ -113,14 +113,28 @@ impl AttemptDir {
         self.root.join("request")
     }
 
-    #[must_use]
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("lock")
+    /// The directory itself: who locks it is its supervisor.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(&self) -> io::Result<File> {
+        File::open(&self.root)
     }
 
-    #[must_use]
-    pub fn began(&self) -> PathBuf {
-        self.root.join("began")
+    /// Says that the recipe is about to run.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn begin(&self) -> io::Result<()> {
+        File::create(self.exit()).map(drop)
+    }
+
+    /// Whether the recipe ran or may have run.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn has_begun(&self) -> io::Result<bool> {
+        self.exit().try_exists()
     }
 
     #[must_use]
@@ -193,7 +207,7 @@ impl AttemptDir {
     /// # Errors
     /// If the directory cannot be read.
     pub fn look(&self) -> io::Result<Found> {
-        match File::open(self.lock()) {
+        match self.open() {
             Ok(lock) => match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(Found::Running),
@@ -205,22 +219,21 @@ impl AttemptDir {
         if let Some(record) = read_checked(&self.exit())? {
             return Ok(Found::Ended(Box::new(record)));
         }
-        Ok(if self.began().try_exists()? {
+        Ok(if self.has_begun()? {
             Found::Died
         } else {
             Found::NeverRan
         })
     }
 
-    /// Makes durable the names of all that lies here, of the directory itself
-    /// and of an exit record yet to be written: done while the recipe runs, so
-    /// that its end waits for the record's bytes alone.
+    /// Makes durable the names of all that lies here, the exit record's among
+    /// them, and of the directory itself: done while the recipe runs, so that
+    /// its end waits for the record's bytes alone.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn keep_names(&self) -> io::Result<()> {
-        File::create(self.exit())?;
-        File::open(&self.root)?.sync_all()?;
+        self.open()?.sync_all()?;
         match self.root.parent() {
             Some(builder) => File::open(builder)?.sync_all(),
             None => Ok(()),

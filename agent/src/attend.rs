@@ -203,7 +203,7 @@ impl Attendant {
         }
         // Whoever still holds the lock is about to write one, or to die.
         let found = blocking(move || {
-            std::fs::File::open(dir.lock())?.lock()?;
+            dir.open()?.lock()?;
             dir.look()
         })
         .await

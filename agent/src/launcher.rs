@@ -144,7 +144,7 @@ impl Launcher for InProcess {
         // Whatever never reached its group is found by its environment.
         let found = stray::kill_all(&name)?;
         group.remove();
-        Ok(proved || (!found && !self.dir(builder, attempt).began().exists()))
+        Ok(proved || (!found && !self.dir(builder, attempt).has_begun()?))
     }
 
     fn script(&self, builder: &Name, stage: ResetStage) -> Answer<Option<ScriptReport>> {
@@ -161,12 +161,11 @@ impl Launcher for InProcess {
     }
 }
 
-/// A supervisor ready to be started: its lock, socket and log are there and
-/// handed over.
+/// A supervisor ready to be started: the locked directory, its socket and log
+/// are there and handed over.
 fn start_supervisor(dir: &AttemptDir, program: &Path) -> io::Result<Command> {
-    let lock = File::create(dir.lock())?;
-    lock.try_lock().map_err(io::Error::from)?;
-    let root = File::open(dir.root())?;
+    let root = dir.open()?;
+    root.try_lock().map_err(io::Error::from)?;
     let listener = UnixListener::bind(socket_in(&root))?;
     let log = File::create(dir.supervisor_log())?;
     failpoint::pass(Failpoint::Prepared);
@@ -175,7 +174,7 @@ fn start_supervisor(dir: &AttemptDir, program: &Path) -> io::Result<Command> {
         .arg(supervisor::SUBCOMMAND)
         .arg(dir.root())
         .env_clear()
-        .stdin(Stdio::from(lock))
+        .stdin(Stdio::from(root))
         .stdout(Stdio::from(OwnedFd::from(listener)))
         .stderr(Stdio::from(log));
     Ok(command)

@@ -84,7 +84,7 @@ fn look(host: &BuilderHost, attempt: AttemptId) -> io::Result<(Survivor, LogGrow
         AttemptPhase::Sealed
     } else if end.is_some() {
         AttemptPhase::Ended
-    } else if running || dir.began().exists() {
+    } else if running || dir.has_begun()? {
         AttemptPhase::Running
     } else {
         AttemptPhase::Accepted

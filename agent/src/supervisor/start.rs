@@ -1,7 +1,6 @@
 //! Starting the recipe. Owns the moment between the lock and the exec: the
 //! limits are set, the marker `began` is there, the output goes to one pipe.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -48,7 +47,7 @@ pub(super) fn start(dir: &AttemptDir, request: &Request, tree: &mut Tree) -> io:
         .stdin(Stdio::null())
         .stdout(Stdio::from(write_end.as_fd().try_clone_to_owned()?))
         .stderr(Stdio::from(write_end));
-    File::create(dir.began())?;
+    dir.begin()?;
     let child = if needs_group(&request.bounds) {
         start_limited(&mut command, request, tree)?
     } else {
