@@ -178,10 +178,12 @@ impl Driver {
         let mut records = Vec::new();
         let mut others = Vec::new();
         for effect in effects {
-            match effect {
-                Effect::Spool(record) => records.push(record),
-                early if self.may_begin_early(&early) => self.perform_one(early),
-                other => others.push(other),
+            if let Effect::Spool(record) = effect {
+                records.push(record);
+            } else if self.may_begin_early(&effect) {
+                self.perform_one(effect);
+            } else {
+                others.push(effect);
             }
         }
         if records.iter().all(is_release) {
