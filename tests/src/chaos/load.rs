@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::{Dice, Report};
 use crate::harness::{Cli, Entry, Events, PATIENCE, TestFarm, text};
@@ -19,8 +20,10 @@ const AHEAD: usize = 12;
 /// How the command ends while nobody answers it, or only to say that it is
 /// going down.
 const NOT_ANSWERED: [Option<i32>; 2] = [Some(5), Some(8)];
-/// The command itself tries for seconds; an outage lasts minutes.
-const TRIES: usize = 100;
+/// The command itself tries for seconds, unless it is told at once that
+/// nobody is there; an outage lasts minutes.
+const TRIES: usize = 240;
+const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 /// How long a job may take once nothing more is broken.
 const PATIENCE_SPAN: &str = "90s";
 /// Variables that make a job long, so that spools are rewritten now and then.
@@ -213,7 +216,13 @@ impl Submitter {
         arguments.extend(["--", "sh", "-c", &script]);
         let said = (0..TRIES)
             .map(|_| self.cli.run(&arguments))
-            .find(|said| !NOT_ANSWERED.contains(&said.code))
+            .find(|said| {
+                let answered = !NOT_ANSWERED.contains(&said.code);
+                if !answered {
+                    std::thread::sleep(BETWEEN_TRIES);
+                }
+                answered
+            })
             .expect("the coordinator comes back");
         text(&said.succeeds().json()["jobs"][0], "id")
     }
