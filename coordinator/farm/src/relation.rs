@@ -196,15 +196,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_all_architectures_is_for_each() {
-        let is_for = |has: &str, wanted: &str| {
-            PackageFile::is_for(&Name::new(has).unwrap(), &Name::new(wanted).unwrap())
-        };
-        assert!(is_for("amd64", "amd64") && is_for("all", "amd64") && is_for("amd64", "all"));
-        assert!(!is_for("amd64", "arm64"));
-    }
-
-    #[test]
     fn commas_may_be_missing() {
         let told = "debhelper-compat (= 13) libfoo-dev (>= 2) bar";
         assert!(!met(
