@@ -31,7 +31,10 @@ pub struct Upload {
     verified: u64,
     /// Chunks that a flush was begun for.
     flushed: u64,
-    file: Arc<Staging>,
+    file: Arc<File>,
+    /// A flush of it failed: what that should have written may be gone while
+    /// reading still shows it, so nobody goes on with the file.
+    doubtful: Arc<AtomicBool>,
     path: PathBuf,
     /// Whether a later upload may go on with the file.
     resumable: bool,
@@ -76,10 +79,8 @@ impl Upload {
             list: ChunkList::verified(digest, length, vec![digest.0]).ok(),
             verified: 0,
             flushed: 0,
-            file: Arc::new(Staging {
-                file,
-                doubtful: AtomicBool::new(false),
-            }),
+            file: Arc::new(file),
+            doubtful: Arc::default(),
             path,
             resumable,
             published: false,
@@ -138,7 +139,6 @@ impl Upload {
         let list = self.list.as_ref().ok_or(BlobError::NoNodes(self.digest))?;
         list.check(self.verified, bytes)?;
         self.file
-            .file
             .write_all_at(bytes, self.verified * CHUNK_BYTES)
             .map_err(DiskError::at(&self.path))?;
         self.verified += 1;
@@ -153,6 +153,7 @@ impl Upload {
             self.flushed = self.verified;
             Flush {
                 file: self.file.clone(),
+                doubtful: self.doubtful.clone(),
                 path: self.path.clone(),
             }
         })
@@ -189,8 +190,8 @@ impl Upload {
             digest: self.digest,
             length: self.length,
         };
-        publish(&self.blobs, &self.path, &self.file.file, stored)
-            .inspect_err(|_| self.file.doubt())?;
+        publish(&self.blobs, &self.path, &self.file, stored)
+            .inspect_err(|_| self.doubtful.store(true, Ordering::Relaxed))?;
         self.published = true;
         if self.resumable && self.chunks() > 1 {
             remove(&self.path.with_extension(NODES))?;
@@ -215,7 +216,6 @@ impl Upload {
         }
         // What lies behind is unverified: it would make the blob too long.
         self.file
-            .file
             .set_len(self.length.min(self.verified * CHUNK_BYTES))
             .map_err(DiskError::at(&self.path))?;
         Ok(())
@@ -223,7 +223,6 @@ impl Upload {
 
     fn verify_staged(&self, list: &ChunkList) -> Result<u64, BlobError> {
         let staged = self
-            .file
             .file
             .metadata()
             .map_err(DiskError::at(&self.path))?
@@ -238,7 +237,6 @@ impl Upload {
             }
             buffer.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             self.file
-                .file
                 .read_exact_at(&mut buffer, index * CHUNK_BYTES)
                 .map_err(DiskError::at(&self.path))?;
             if list.check(index, &buffer).is_err() {
@@ -249,24 +247,11 @@ impl Upload {
     }
 }
 
-/// The staged file. What a flush that failed should have written may be gone
-/// while reading still shows it: such a file is never gone on with.
-#[derive(Debug)]
-struct Staging {
-    file: File,
-    doubtful: AtomicBool,
-}
-
-impl Staging {
-    fn doubt(&self) {
-        self.doubtful.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A flush of what an [`Upload`] had written when it was due.
 #[derive(Debug)]
 pub struct Flush {
-    file: Arc<Staging>,
+    file: Arc<File>,
+    doubtful: Arc<AtomicBool>,
     path: PathBuf,
 }
 
@@ -276,15 +261,15 @@ impl Flush {
     /// # Errors
     /// If the disk did not take it; the upload has to begin anew.
     pub fn run(self) -> Result<(), BlobError> {
-        let flushed = self.file.file.sync_data();
-        let flushed = flushed.inspect_err(|_| self.file.doubt());
+        let flushed = self.file.sync_data();
+        let flushed = flushed.inspect_err(|_| self.doubtful.store(true, Ordering::Relaxed));
         Ok(flushed.map_err(DiskError::at(&self.path))?)
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let goes_on = self.resumable && !self.file.doubtful.load(Ordering::Relaxed);
+        let goes_on = self.resumable && !self.doubtful.load(Ordering::Relaxed);
         if !self.published && !goes_on {
             let nodes = self.path.with_extension(NODES);
             if let Err(error) = remove(&self.path).and_then(|()| remove(&nodes)) {
