@@ -298,8 +298,24 @@ pub(crate) fn write_checked<T: Serialize>(path: &Path, value: &T) -> io::Result<
     let body = postcard::to_stdvec(value).map_err(io::Error::other)?;
     let mut bytes = blake3::hash(&body).as_bytes()[..CHECK_BYTES].to_vec();
     bytes.extend_from_slice(&body);
-    let mut file = File::create(path)?;
+    let mut file = emptied(path)?;
     file.write_all(&bytes)?;
+    Ok(file)
+}
+
+/// Opens an empty file. One that is empty already is left as it is: ext4 takes
+/// a truncation, even of nothing, for the first half of a replacement, and has
+/// the second wait for the disk when it is closed.
+pub(crate) fn emptied(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
     Ok(file)
 }
 

@@ -16,12 +16,12 @@ use farmbell_protocol::outcome::{Outcome, Usage};
 use farmbell_protocol::spec::JobSpec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::attempt::{ExitRecord, Found};
+use crate::attempt::{AttemptDir, ExitRecord, Found};
 use crate::failpoint::{self, Failpoint};
 use crate::host::{BuilderHost, blocking};
-use crate::places::{self, Plan, Refused};
+use crate::places::{self, Plan, Refused, Spare};
 use crate::supervisor::talk::{self, Notice, Order};
 
 /// Orders that may wait for one attempt: each repeats or escalates the last.
@@ -39,6 +39,9 @@ pub(crate) struct Attendant {
     pub(crate) growth: watch::Sender<LogGrowth>,
 }
 
+/// What the next attempt starts in, once it is made.
+pub(crate) type Making = oneshot::Receiver<io::Result<Spare>>;
+
 /// How the conversation with a supervisor went.
 enum Line {
     /// It said that the exit record is there.
@@ -48,8 +51,8 @@ enum Line {
 
 impl Attendant {
     /// Starts the attempt and stays to its end.
-    pub(crate) async fn start(mut self, spec: Box<JobSpec>) {
-        match self.prepare(&spec).await {
+    pub(crate) async fn start(mut self, spec: Box<JobSpec>, spare: Option<Making>) {
+        match self.prepare(&spec, spare).await {
             Ok(stream) => self.follow(stream).await,
             Err(Refused { refusal, why }) => {
                 let attempt = self.attempt;
@@ -76,13 +79,20 @@ impl Attendant {
         }
     }
 
-    async fn prepare(&mut self, spec: &JobSpec) -> Result<std::os::unix::net::UnixStream, Refused> {
+    async fn prepare(
+        &mut self,
+        spec: &JobSpec,
+        spare: Option<Making>,
+    ) -> Result<std::os::unix::net::UnixStream, Refused> {
+        // Nobody waits for one that is not there yet, or could not be made.
+        let spare = spare.and_then(|mut made| made.try_recv().ok()?.ok());
+        let disk_bytes = spec.limits.disk_bytes;
+        let make = move |dir: &AttemptDir| places::make(dir, spare, disk_bytes);
         if spec.inputs.is_empty() {
-            return self.launch(spec, true).await;
+            return self.launch(spec, make).await;
         }
         let dir = self.host.dir(self.attempt);
-        let made = spec.clone();
-        blocking(move || places::make(&dir, &made))
+        blocking(move || make(&dir))
             .await
             .map_err(|error| broken(&error))??;
         tokio::select! {
@@ -93,20 +103,18 @@ impl Attendant {
                 return Err(Refused { refusal: Refusal::Input, why });
             }
         }
-        self.launch(spec, false).await
+        self.launch(spec, |_| Ok(())).await
     }
 
     async fn launch(
         &self,
         spec: &JobSpec,
-        make: bool,
+        make: impl FnOnce(&AttemptDir) -> Result<(), Refused> + Send + 'static,
     ) -> Result<std::os::unix::net::UnixStream, Refused> {
         let (host, attempt, spec) = (self.host.clone(), self.attempt, spec.clone());
         blocking(move || {
             let dir = host.dir(attempt);
-            if make {
-                places::make(&dir, &spec)?;
-            }
+            make(&dir)?;
             let plan = Plan {
                 builder: &host.name,
                 attempt,

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use farmbell_protocol::agent_to_coordinator::ResetScope;
-use farmbell_protocol::builder::{Builder, Effect, Event, Record};
+use farmbell_protocol::builder::{Builder, Effect, Event, Record, ResetReport};
 use farmbell_protocol::client::session::{Desk, ToBuilder};
 use farmbell_protocol::id::AttemptId;
 use farmbell_protocol::time::Time;
@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::attend::Making;
 use crate::disk;
 use crate::failpoint::{self, Failpoint};
 use crate::host::{BuilderHost, blocking};
@@ -71,6 +72,9 @@ pub(crate) struct Driver {
     tell: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
     released: Released,
+    /// Where the next attempt will be.
+    spare: Option<Making>,
+    spares_made: u32,
     leaving: Leaving,
     /// Take one attempt, then drain.
     once: bool,
@@ -89,6 +93,8 @@ impl Driver {
             tell,
             tasks: JoinSet::new(),
             released: Released::default(),
+            spare: None,
+            spares_made: 0,
             leaving: Leaving::No,
             once,
             began: Instant::now(),
@@ -123,7 +129,15 @@ impl Driver {
                     }
                     self.desk.take(self.now(), message)
                 }
-                Some(event) = self.events.recv() => self.desk.handle(self.now(), event),
+                Some(event) = self.events.recv() => {
+                    let is_clean = is_clean(&event);
+                    let effects = self.desk.handle(self.now(), event);
+                    self.perform(effects).await;
+                    if is_clean {
+                        self.make_spare();
+                    }
+                    continue;
+                }
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended && error.is_panic() {
                         tracing::error!(builder = %self.host.name, %error, "a task panicked");
@@ -305,6 +319,16 @@ impl Driver {
         let tell = self.tell.clone();
         self.tasks.spawn(async move { say(&tell, event).await });
     }
+}
+
+const fn is_clean(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::ResetEnded {
+            report: ResetReport::Clean { .. },
+            ..
+        }
+    )
 }
 
 const fn is_release(record: &Record) -> bool {

@@ -18,6 +18,7 @@ use crate::config::{BuilderLimits, Script};
 use crate::groups::Place;
 use crate::launcher::Launcher;
 use crate::recipes::Recipes;
+use crate::tidy::Tidy;
 
 /// One builder's surroundings.
 #[derive(Clone)]
@@ -36,6 +37,7 @@ pub(crate) struct BuilderHost {
     pub(crate) chroots: Option<PathBuf>,
     pub(crate) place: Place,
     pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) tidy: Tidy,
     pub(crate) bulk: Bulk,
     pub(crate) link: watch::Receiver<LinkState>,
     /// Held by all work of one driver, so that its end can be waited for: work

@@ -25,7 +25,7 @@ use farmbell_protocol::agent_to_coordinator::ResetStage;
 use farmbell_protocol::bounded::Name;
 use farmbell_protocol::id::AttemptId;
 
-use crate::attempt::{AttemptDir, directory_name};
+use crate::attempt::{AttemptDir, directory_name, emptied};
 use crate::config::Script;
 use crate::failpoint::{self, Failpoint};
 use crate::groups::Place;
@@ -167,7 +167,7 @@ fn start_supervisor(dir: &AttemptDir, program: &Path) -> io::Result<Command> {
     let root = dir.open()?;
     root.try_lock().map_err(io::Error::from)?;
     let listener = UnixListener::bind(socket_in(&root))?;
-    let log = File::create(dir.supervisor_log())?;
+    let log = emptied(&dir.supervisor_log())?;
     failpoint::pass(Failpoint::Prepared);
     let mut command = Command::new(program);
     command

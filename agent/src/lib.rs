@@ -34,4 +34,5 @@ mod places;
 mod reset;
 mod script;
 mod state;
+mod tidy;
 mod uploads;

@@ -12,8 +12,9 @@ use farmbell_protocol::agent_to_coordinator::Refusal;
 use farmbell_protocol::bounded::{Name, Reason};
 use farmbell_protocol::id::AttemptId;
 use farmbell_protocol::spec::{ArchScope, JobSpec, Rung};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use crate::attempt::{AttemptDir, Bounds, Found, Request, attempts_in, directory_name};
+use crate::attempt::{AttemptDir, Bounds, Found, Request, attempts_in, directory_name, emptied};
 use crate::config::BuilderLimits;
 use crate::facts;
 use crate::groups::Place;
@@ -21,6 +22,8 @@ use crate::recipes::Recipes;
 
 /// What every attempt gets to write, whatever its job says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How the directory is called that the next attempt gets: like no attempt's.
+const SPARE: &str = "next-";
 /// Less than this, and not even a log fits.
 const DISK_MIN: u64 = 64 << 20;
 
@@ -44,14 +47,97 @@ pub(crate) struct Plan<'a> {
     pub(crate) place: &'a Place,
 }
 
-/// Makes the directories, anew where an earlier start did not get far.
+/// Asks for a part of the disk of its own for each of a builder's attempts.
+/// Where many files were just deleted ext4 searches long for the place of a
+/// new one, and an attempt is many small files; other file systems need nothing.
+pub(crate) fn spread(builder: &Path) {
+    let asked = File::open(builder).and_then(|directory| {
+        let flags = ioctl_getflags(&directory)?;
+        Ok(ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
+    });
+    if let Err(error) = asked {
+        tracing::debug!(%error, "attempts lie together");
+    }
+}
+
+/// The directories and the empty files of an attempt that nobody has asked for
+/// yet, so that it need not wait for them when it comes. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    dir: AttemptDir,
+}
+
+impl Spare {
+    /// The number is its own: its place on the disk comes from its name.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(crate) fn make(builder: &Path, number: u32) -> io::Result<Self> {
+        let root = builder.join(format!("{SPARE}{number}"));
+        remove_tree(&root)?;
+        let spare = Self {
+            dir: AttemptDir::at(root),
+        };
+        lay_out(&spare.dir)?;
+        Ok(spare)
+    }
+
+    /// Becomes the attempt's; `false` where it was taken away meanwhile.
+    fn become_the(&self, dir: &AttemptDir) -> bool {
+        fs::rename(self.dir.root(), dir.root()).is_ok()
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(self.dir.root()) {
+            tracing::warn!(place = %self.dir.root().display(), %error, "a spare directory stays");
+        }
+    }
+}
+
+/// Removes the spares of an earlier life of the agent.
+///
+/// # Errors
+/// If one stays.
+pub(crate) fn remove_spares(builder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(builder)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(SPARE.as_bytes())
+        {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the directories, anew where an earlier start did not get far: of the
+/// spare, if there is one.
 ///
 /// # Errors
 /// If there is no space, or the disk fails.
-pub(crate) fn make(dir: &AttemptDir, spec: &JobSpec) -> Result<(), Refused> {
+pub(crate) fn make(dir: &AttemptDir, spare: Option<Spare>, disk_bytes: u64) -> Result<(), Refused> {
     if dir.root().exists() {
         remove_tree(dir.root()).map_err(disk)?;
     }
+    if !spare.is_some_and(|spare| spare.become_the(dir)) {
+        lay_out(dir).map_err(disk)?;
+    }
+    let wanted = disk_bytes.max(DISK_MIN);
+    let free = facts::free_bytes(dir.root());
+    if free < wanted {
+        return Err(Refused {
+            refusal: Refusal::NoSpace,
+            why: Reason::cut(format!("{free} bytes are free, {wanted} are needed")),
+        });
+    }
+    Ok(())
+}
+
+fn lay_out(dir: &AttemptDir) -> io::Result<()> {
     let places = [
         dir.root().to_owned(),
         dir.workspace(),
@@ -60,15 +146,17 @@ pub(crate) fn make(dir: &AttemptDir, spec: &JobSpec) -> Result<(), Refused> {
         dir.parameters(),
     ];
     for place in places {
-        DirBuilder::new().mode(0o755).create(place).map_err(disk)?;
+        DirBuilder::new().mode(0o755).create(place)?;
     }
-    let wanted = spec.limits.disk_bytes.max(DISK_MIN);
-    let free = facts::free_bytes(dir.root());
-    if free < wanted {
-        return Err(Refused {
-            refusal: Refusal::NoSpace,
-            why: Reason::cut(format!("{free} bytes are free, {wanted} are needed")),
-        });
+    // Empty they say nothing, as if they were not there.
+    let files = [
+        dir.archives(),
+        dir.request(),
+        dir.log(),
+        dir.supervisor_log(),
+    ];
+    for file in files {
+        File::create(file)?;
     }
     Ok(())
 }
@@ -94,7 +182,9 @@ pub(crate) fn furnish(dir: &AttemptDir, plan: &Plan<'_>) -> Result<(), Refused> 
         .iter()
         .map(|line| format!("{line}\n"))
         .collect();
-    fs::write(dir.archives(), archives).map_err(disk)?;
+    emptied(&dir.archives())
+        .and_then(|mut file| file.write_all(archives.as_bytes()))
+        .map_err(disk)?;
     let secrets = copy_secrets(dir, plan)?;
     let argv = if copied {
         vec![text(&dir.recipe())?]
@@ -275,20 +365,33 @@ pub(crate) fn clear_workspaces(builder: &Path) -> io::Result<()> {
     }
     for attempt in attempts_in(builder)? {
         let dir = AttemptDir::of(builder, attempt);
-        if dir.look()? == Found::Running {
-            continue;
-        }
-        let writable = [
-            dir.workspace(),
-            dir.inputs(),
-            dir.parameters(),
-            dir.secrets(),
-        ];
-        for place in writable.iter().filter(|place| place.exists()) {
-            remove_tree(place)?;
+        // Released ones have nothing left and need no look: there may be many.
+        if writable(&dir).iter().any(|place| place.exists()) && dir.look()? != Found::Running {
+            clear(&dir)?;
         }
     }
     Ok(())
+}
+
+/// Clears what one attempt that is over left where a build could write. Two
+/// may do so at once: what either says is gone is gone.
+///
+/// # Errors
+/// If something stays.
+pub(crate) fn clear(dir: &AttemptDir) -> io::Result<()> {
+    let places = writable(dir);
+    let mut left = places.iter().filter(|place| place.exists());
+    left.try_for_each(|place| remove_tree(place))
+}
+
+/// Where a build may write that leaves no result.
+fn writable(dir: &AttemptDir) -> [PathBuf; 4] {
+    [
+        dir.workspace(),
+        dir.inputs(),
+        dir.parameters(),
+        dir.secrets(),
+    ]
 }
 
 /// Removes a directory that a build wrote, also where it took rights away.
@@ -322,4 +425,72 @@ fn allow_all(path: &Path) -> io::Result<()> {
         allow_all(&entry?.path())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(builder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(builder).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn an_attempt_takes_the_spare_and_nothing_of_it_stays() {
+        let builder = tempfile::tempdir().unwrap();
+        let spare = Spare::make(builder.path(), 1).unwrap();
+        fs::write(spare.dir.workspace().join("mark"), "").unwrap();
+        let dir = AttemptDir::at(builder.path().join("attempt"));
+        make(&dir, Some(spare), 0).unwrap();
+        assert!(dir.workspace().join("mark").exists(), "it is the spare");
+        assert_eq!(names_in(builder.path()), ["attempt"]);
+    }
+
+    #[test]
+    fn without_a_spare_or_with_one_that_a_reset_took_away_the_places_are_made() {
+        let builder = tempfile::tempdir().unwrap();
+        let gone = Spare::make(builder.path(), 1).unwrap();
+        fs::remove_dir_all(gone.dir.root()).unwrap();
+        for (name, spare) in [("one", None), ("two", Some(gone))] {
+            let dir = AttemptDir::at(builder.path().join(name));
+            make(&dir, spare, 0).unwrap();
+            assert!(dir.workspace().is_dir() && dir.log().is_file());
+        }
+    }
+
+    #[test]
+    fn a_spare_that_nobody_takes_goes_with_its_owner_or_at_the_next_start() {
+        let builder = tempfile::tempdir().unwrap();
+        drop(Spare::make(builder.path(), 1).unwrap());
+        assert!(names_in(builder.path()).is_empty());
+        std::mem::forget(Spare::make(builder.path(), 2).unwrap());
+        fs::create_dir(builder.path().join("4-1.1.1-0000000000000001")).unwrap();
+        remove_spares(builder.path()).unwrap();
+        assert_eq!(names_in(builder.path()), ["4-1.1.1-0000000000000001"]);
+    }
+
+    #[test]
+    fn a_clearing_leaves_what_is_a_result_and_what_runs() {
+        let builder = tempfile::tempdir().unwrap();
+        let attempt = |number| AttemptId {
+            job: farmbell_protocol::id::JobId(number),
+            generation: 1,
+            number: 1,
+            nonce: 1,
+        };
+        let [over, runs] = [1, 2].map(|number| {
+            let dir = AttemptDir::of(builder.path(), attempt(number));
+            lay_out(&dir).unwrap();
+            dir
+        });
+        let held = runs.open().unwrap();
+        held.lock().unwrap();
+        clear_workspaces(builder.path()).unwrap();
+        assert!(writable(&over).iter().all(|place| !place.exists()));
+        assert!(over.outputs().exists() && over.log().exists());
+        assert!(runs.workspace().exists());
+    }
 }

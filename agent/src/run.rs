@@ -46,6 +46,7 @@ use crate::launcher::{InProcess, Launcher, Scripts};
 use crate::recipes::Recipes;
 use crate::spool::{self, Damage};
 use crate::state::State;
+use crate::tidy::Tidy;
 
 /// Threads for work that may block: seals and resets of a few builders at a
 /// time; more would only compete for the same disk.
@@ -295,6 +296,7 @@ impl Builders<'_> {
         let config = self.config;
         let recipes = Recipes::new(config.recipes.clone());
         let launcher = self.launcher();
+        let tidy = Tidy::start().context("the thread that tidies cannot be started")?;
         let paths: Vec<PathBuf> = config
             .builders
             .iter()
@@ -303,7 +305,7 @@ impl Builders<'_> {
         let spools = spool::start(&paths).context("the spool cannot be opened")?;
         let mut opened = Vec::new();
         for (builder, spool) in config.builders.iter().zip(spools) {
-            let host = self.host(builder, &recipes, &launcher);
+            let host = self.host(builder, &recipes, &launcher, &tidy);
             let plan = Plan {
                 settings: self.settings(builder, &host)?,
                 host,
@@ -353,6 +355,7 @@ impl Builders<'_> {
         builder: &BuilderConfig,
         recipes: &Recipes,
         launcher: &Arc<dyn Launcher>,
+        tidy: &Tidy,
     ) -> BuilderHost {
         BuilderHost {
             name: builder.name.clone(),
@@ -366,6 +369,7 @@ impl Builders<'_> {
             chroots: self.config.chroots.clone(),
             place: self.place.clone(),
             launcher: launcher.clone(),
+            tidy: tidy.clone(),
             bulk: self.bulk.clone(),
             link: self.link.clone(),
             // Each driver gets one of its own.

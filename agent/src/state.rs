@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use farmbell_protocol::bounded::Name;
 use farmbell_protocol::id::{BootId, SpoolId};
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::{make_directory, read_checked, write_checked};
@@ -39,7 +38,6 @@ impl State {
             make_directory(&directory)
                 .with_context(|| format!("{} cannot be made", directory.display()))?;
         }
-        spread(&root.join("work"));
         let lock = File::create(root.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -75,19 +73,6 @@ impl State {
 
     pub(crate) fn work(&self) -> PathBuf {
         self.root.join("work")
-    }
-}
-
-/// Asks for a part of the disk of its own for each builder's attempts. Where
-/// many files were just deleted ext4 searches long for the place of a new one,
-/// and an attempt is many small files; other file systems need nothing.
-fn spread(work: &Path) {
-    let asked = File::open(work).and_then(|directory| {
-        let flags = ioctl_getflags(&directory)?;
-        Ok(ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
-    });
-    if let Err(error) = asked {
-        tracing::debug!(%error, "attempts of all builders lie together");
     }
 }
 

@@ -12,7 +12,7 @@ use farmbell_protocol::client::bulk::LogGrowth;
 use farmbell_protocol::id::AttemptId;
 use farmbell_protocol::outcome::{FailureKind, Outcome};
 use farmbell_protocol::spec::JobSpec;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ use crate::disk;
 use crate::failpoint::{self, Failpoint};
 use crate::host::{BuilderHost, blocking};
 use crate::launcher;
-use crate::places::stricter;
+use crate::places::{self, Spare, stricter};
 use crate::seal::{self, SealError, SealLimits, SealedOutputs};
 use crate::supervisor::talk::Order;
 use crate::uploads;
@@ -78,7 +78,25 @@ impl Driver {
     pub(super) fn start(&mut self, attempt: AttemptId, spec: Box<JobSpec>) {
         tracing::info!(builder = %self.host.name, %attempt, name = %spec.name, "starting");
         let attendant = self.attendant(attempt, Some(spec.clone()));
-        self.tasks.spawn(attendant.start(spec));
+        self.tasks.spawn(attendant.start(spec, self.spare.take()));
+    }
+
+    /// Makes the directory of the next attempt while its offer is on the way;
+    /// never while a build runs, which could reach it.
+    pub(super) fn make_spare(&mut self) {
+        if self.spare.is_some() {
+            return;
+        }
+        self.spares_made = self.spares_made.wrapping_add(1);
+        let (host, number) = (self.host.clone(), self.spares_made);
+        let (made, making) = oneshot::channel();
+        self.spare = Some(making);
+        self.host.tidy.later(move || {
+            // The attempt may have come, and made its own.
+            if !made.is_closed() {
+                drop(made.send(Spare::make(&host.directory, number)));
+            }
+        });
     }
 
     /// Takes up an attempt that an earlier life of the agent started.
@@ -141,6 +159,7 @@ impl Driver {
                 (None, slot)
             }
         };
+        let (tidy, dir) = (host.tidy.clone(), host.dir(attempt));
         self.tasks.spawn(async move {
             let gathered = blocking(move || {
                 let gathered = gather(&host, attempt, spec.as_deref(), &slot);
@@ -153,6 +172,12 @@ impl Driver {
             for event in looked.into_iter().chain([gathered]) {
                 say(&tell, event).await;
             }
+            // The reset does this as well, and most often finds it done.
+            tidy.later(move || {
+                if let Err(error) = places::clear(&dir) {
+                    tracing::debug!(%attempt, %error, "its workspace is left to the reset");
+                }
+            });
         });
     }
 
@@ -189,11 +214,13 @@ impl Driver {
     pub(super) fn remove(&mut self, attempt: AttemptId) {
         let (host, tell) = (self.host.clone(), self.tell.clone());
         self.tasks.spawn(async move {
-            let removed = blocking(move || {
-                launcher::remove(&host.dir(attempt), &host.place, attempt)?;
-                Ok(disk::look(&host))
+            let tidy = host.tidy.clone();
+            let (done, removed) = oneshot::channel();
+            tidy.later(move || {
+                let removed = launcher::remove(&host.dir(attempt), &host.place, attempt);
+                drop(done.send(removed.map(|()| disk::look(&host))));
             });
-            match removed.await.flatten() {
+            match removed.await.map_err(io::Error::other).flatten() {
                 Ok(looked) => say(&tell, looked).await,
                 Err(error) => tracing::warn!(%attempt, %error, "an attempt's directory stays"),
             }
@@ -299,7 +326,7 @@ fn seal_empty(dir: &AttemptDir) -> Result<SealedOutputs, SealError> {
         source,
     };
     for place in [dir.outputs(), dir.sealed()] {
-        crate::places::remove_tree(&place).map_err(host)?;
+        places::remove_tree(&place).map_err(host)?;
     }
     // Where nothing ran there is no directory either.
     std::fs::create_dir_all(dir.outputs()).map_err(host)?;

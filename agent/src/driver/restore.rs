@@ -16,6 +16,7 @@ use super::Driver;
 use crate::attempt::{Found, attempts_in, make_directory};
 use crate::attend::growth_of;
 use crate::host::BuilderHost;
+use crate::places;
 use crate::spool::Spool;
 
 /// A driver for a builder, and what it has to do at once.
@@ -28,6 +29,8 @@ pub(crate) fn restored(
     once: bool,
 ) -> io::Result<(Driver, Vec<Effect>)> {
     make_directory(&host.directory)?;
+    places::spread(&host.directory);
+    places::remove_spares(&host.directory)?;
     let specs = specs_in(&records);
     let mut survivors = Vec::new();
     let mut logs = BTreeMap::new();

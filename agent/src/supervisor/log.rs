@@ -11,7 +11,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::attempt::{Cut, LogExtent};
+use crate::attempt::{Cut, LogExtent, emptied};
 use crate::mask::Masker;
 
 /// Tail bytes that are kept in memory once a log is over its limit.
@@ -46,7 +46,7 @@ impl Log {
             bytes_max - tail_max
         };
         Ok(Self {
-            file: File::create(path)?,
+            file: emptied(path)?,
             masker,
             masked: Vec::new(),
             length: 0,
