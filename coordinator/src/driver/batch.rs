@@ -39,6 +39,10 @@ impl Batch {
         self.events >= EVENTS_MAX
     }
 
+    pub(super) const fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.effects.is_empty()
     }

@@ -311,10 +311,13 @@ impl<O: Outbox> Driver<O> {
                 failpoint::pass(Failpoint::AfterCommit);
                 self.lanes.meter.committed(changes.len() as u64, took);
                 self.stall_ends();
-                self.publish(changes);
-                if let Some(effects) = self.in_commit.take() {
-                    self.perform(effects);
+                let effects = self.in_commit.take();
+                // The store goes on with the next while this one is told of.
+                if self.gathering.has_changes() {
+                    self.hand_over()?;
                 }
+                self.publish(changes);
+                self.perform(effects.unwrap_or_default());
                 if let Some(ready) = self.ready.take()
                     && ready.send(()).is_err()
                 {

@@ -1,7 +1,9 @@
 //! Life cycles of jobs per second: submitted, assigned, accepted, started,
 //! ended, sealed, stored, decided, and the builder reset, each step durable
 //! before the next. The real farm, the real store and the real driver; only the
-//! builders are simulated, and there are no sockets.
+//! builders are simulated, and there are no sockets. They look at what they
+//! are told once a millisecond, as a network brings words together: a thread
+//! that is woken for each would take the processors from what is measured.
 //!
 //! The floor is the store alone with the same changes: what the driver
 //! committed in the run before, committed again without farm and builders.
@@ -10,13 +12,15 @@
     reason = "a simulated builder answers a few of the many things it is told"
 )]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
-use farmbell_coordinator::driver::{FarmHandle, Health, Outbox};
+use farmbell_coordinator::driver::{DriverGone, FarmHandle, Health, Outbox, Unavailable};
 use farmbell_coordinator::store::{CommitError, Sqlite, Store, StoreError};
-use farmbell_farm::effect::Effect;
+use farmbell_farm::effect::{Effect, Reply};
 use farmbell_farm::event::{Actor, ConnId, Event};
 use farmbell_farm::record::{Change, JobRecord, Snapshot};
 use farmbell_protocol::agent_to_coordinator::{
@@ -27,7 +31,6 @@ use farmbell_protocol::coordinator_to_agent::CoordinatorFrame;
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{AttemptId, BuilderIndex, Seq};
 use farmbell_protocol::outcome::{ExitStatus, Outcome, Usage};
-use tokio::sync::{Semaphore, mpsc};
 
 use super::Plan;
 use super::brain::{hello, submit_command};
@@ -36,6 +39,8 @@ use super::row::{Floor, Mark, Row};
 
 /// Submits under way: as many jobs as are finished come in again.
 const SUBMITTERS: usize = 128;
+/// Between two looks of the builders and of those who submit.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Vec<Row>> {
     let million = plan.million()?;
@@ -87,11 +92,13 @@ struct Run {
 }
 
 fn run(million: &Million, wanted: usize, recorded: usize, round: usize) -> anyhow::Result<Run> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(work(million, wanted, recorded, round))
+        // It never waits, so it never gets a new budget.
+        .block_on(tokio::task::unconstrained(work(
+            million, wanted, recorded, round,
+        )))
 }
 
 /// Measures so many cycles, then records as many as the floor takes: keeping a
@@ -107,30 +114,25 @@ async fn work(
         store: Sqlite::open(&million.path())?,
         commits: commits.clone(),
     };
-    let (said, mut heard) = mpsc::unbounded_channel();
-    let (farm, running) = million.start(store, Wire(said)).await?;
-    let room = Arc::new(Semaphore::new(0));
-    let mut submitters = tokio::task::JoinSet::new();
-    for number in 0..SUBMITTERS {
-        let number = u32::try_from(round * SUBMITTERS + number)?;
-        submitters.spawn(submit_for_ever(farm.clone(), room.clone(), number));
-    }
+    let wire = Wire::default();
+    let (farm, running) = million.start(store, wire.clone()).await?;
+    let mut submitters = Submitters::new(&farm, round * (wanted + recorded) * 2)?;
+    let mut lane = Lane::new(&farm);
     for agent in 1..=AGENTS {
-        farm.tell(hello(agent)?).await?;
+        lane.waiting.push_back(hello(agent)?);
     }
     let mut builders = Builders::default();
     let warm = wanted / 4;
     let mut marks: Vec<(Instant, Health)> = Vec::new();
     let mut cycles = 0;
     while cycles < warm + wanted + recorded {
-        let Some(effect) = heard.recv().await else {
-            break;
-        };
-        for event in builders.answers(effect) {
-            farm.tell(event).await?;
+        std::thread::sleep(LOOK_EVERY);
+        for effect in wire.take() {
+            lane.waiting.extend(builders.answers(effect));
         }
+        lane.tell()?;
         let fresh = std::mem::take(&mut builders.committed);
-        room.add_permits(fresh);
+        submitters.go_on(fresh)?;
         cycles += fresh;
         if marks.is_empty() && cycles >= warm {
             marks.push((Instant::now(), farm.health()));
@@ -140,7 +142,6 @@ async fn work(
             commits.begin();
         }
     }
-    submitters.shutdown().await;
     running.stop().await?;
     let [(began, before), (ended, after)] = marks.as_slice() else {
         anyhow::bail!("the driver ended before it was told to");
@@ -163,20 +164,96 @@ async fn work(
     })
 }
 
-async fn submit_for_ever(farm: FarmHandle, room: Arc<Semaphore>, first: u32) {
-    let by = Actor {
-        name: Text::cut("bench"),
-    };
-    for number in (first..).step_by(SUBMITTERS) {
-        let Ok(permit) = room.acquire().await else {
-            return;
-        };
-        permit.forget();
-        let Ok(command) = submit_command(number) else {
-            return;
-        };
-        if farm.request(by.clone(), command).await.is_err() {
-            return;
+type Pending<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// What has come, without being woken by it.
+fn look<T>(pending: &mut Pending<T>) -> Poll<T> {
+    pending
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Those who submit a job for each that is finished.
+struct Submitters {
+    farm: FarmHandle,
+    pending: Vec<Pending<Result<Reply, Unavailable>>>,
+    wanted: usize,
+    number: u32,
+}
+
+impl Submitters {
+    fn new(farm: &FarmHandle, first: usize) -> anyhow::Result<Self> {
+        Ok(Self {
+            farm: farm.clone(),
+            pending: Vec::new(),
+            wanted: 0,
+            number: u32::try_from(first)?,
+        })
+    }
+
+    fn go_on(&mut self, finished: usize) -> anyhow::Result<()> {
+        self.wanted += finished;
+        let mut refused = None;
+        self.pending.retain_mut(|request| match look(request) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(_)) => false,
+            Poll::Ready(Err(error)) => {
+                refused = Some(error);
+                false
+            }
+        });
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
+        while self.wanted > 0 && self.pending.len() < SUBMITTERS {
+            self.wanted -= 1;
+            self.number += 1;
+            let command = submit_command(self.number)?;
+            let farm = self.farm.clone();
+            let by = Actor {
+                name: Text::cut("bench"),
+            };
+            let mut request: Pending<_> = Box::pin(async move { farm.request(by, command).await });
+            match look(&mut request) {
+                Poll::Pending => self.pending.push(request),
+                Poll::Ready(done) => drop(done?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What builders have to say, in its order, as far as the farm has room.
+struct Lane {
+    farm: FarmHandle,
+    waiting: VecDeque<Event>,
+    telling: Option<Pending<Result<(), DriverGone>>>,
+}
+
+impl Lane {
+    fn new(farm: &FarmHandle) -> Self {
+        Self {
+            farm: farm.clone(),
+            waiting: VecDeque::new(),
+            telling: None,
+        }
+    }
+
+    fn tell(&mut self) -> Result<(), DriverGone> {
+        loop {
+            if self.telling.is_none() {
+                let Some(event) = self.waiting.pop_front() else {
+                    return Ok(());
+                };
+                let farm = self.farm.clone();
+                self.telling = Some(Box::pin(async move { farm.tell(event).await }));
+            }
+            match self.telling.as_mut().map(look) {
+                Some(Poll::Pending) => return Ok(()),
+                Some(Poll::Ready(told)) => told?,
+                None => {}
+            }
+            self.telling = None;
         }
     }
 }
@@ -233,7 +310,7 @@ impl Commits {
         self.locked().take().unwrap_or_default()
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Option<Vec<Vec<Change>>>> {
+    fn locked(&self) -> MutexGuard<'_, Option<Vec<Vec<Change>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -255,12 +332,23 @@ impl Store for Recording {
     }
 }
 
-struct Wire(mpsc::UnboundedSender<Effect>);
+/// What the farm said since the last look.
+#[derive(Clone, Default)]
+struct Wire(Arc<Mutex<Vec<Effect>>>);
+
+impl Wire {
+    fn take(&self) -> Vec<Effect> {
+        std::mem::take(&mut *self.locked())
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Effect>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Outbox for Wire {
     fn perform(&mut self, effect: Effect) {
-        // Who listens stops first at the end of a run.
-        drop(self.0.send(effect));
+        self.locked().push(effect);
     }
 }
 
