@@ -321,9 +321,14 @@ impl Farm {
         let retry = retry_at(now, builder.record.strikes);
         builder.record.reset_retry = Some(retry);
         self.deadlines.arm(Deadline::ResetRetry(id), retry);
-        let line = format!("{why}; again in {} s", retry.since(now).as_secs());
-        self.note(LedgerKind::BuilderResetFailed, About::builder(id), line);
+        // That may be its last strike, and then it is not tried again.
         self.blame_builder(id, why);
+        let builder = self.builders.get(&id);
+        let line = match builder.and_then(|builder| builder.record.reset_retry) {
+            Some(retry) => format!("{why}; again in {} s", retry.since(now).as_secs()),
+            None => why.to_owned(),
+        };
+        self.note(LedgerKind::BuilderResetFailed, About::builder(id), line);
     }
 
     pub(crate) fn retry_reset(&mut self, id: BuilderId) {

@@ -226,6 +226,41 @@ async fn a_stop_commits_what_was_taken_before() {
 }
 
 #[tokio::test]
+async fn a_commit_is_told_of_while_the_store_is_at_the_next() {
+    let world = Arc::new(World::start().await);
+    let (here, arrived) = channel();
+    let (go, wait) = channel();
+    world.next(Next::Wait(here.clone(), wait));
+    let (go_on, wait) = channel();
+    world.next(Next::Wait(here, wait));
+    let ask = || {
+        let world = world.clone();
+        tokio::spawn(async move { world.create_token().await })
+    };
+    let before = world.farm.health().events;
+    let first = ask();
+    let arrived = tokio::task::spawn_blocking(move || {
+        arrived.recv().unwrap();
+        arrived
+    });
+    let arrived = arrived.await.unwrap();
+    let second = ask();
+    while world.farm.health().events < before + 2 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+    tokio::task::spawn_blocking(move || arrived.recv().unwrap())
+        .await
+        .unwrap();
+    first.await.unwrap().unwrap();
+    assert_eq!(world.tokens(), 1);
+    assert!(!second.is_finished(), "said before the commit");
+    go_on.send(()).unwrap();
+    second.await.unwrap().unwrap();
+    assert_eq!(world.tokens(), 2);
+}
+
+#[tokio::test]
 async fn a_flood_of_one_lane_delays_the_other_by_a_batch_at_most() {
     let world = World::start().await;
     let flooding = world.farm.clone();

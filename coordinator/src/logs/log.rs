@@ -160,10 +160,13 @@ impl Log {
             return Ok(());
         }
         let log = self.clone();
-        let named = flushed.named;
-        tokio::task::spawn_blocking(move || log.flush_blocking(&file, cuts_dirty, named))
-            .await
-            .expect("flushing does not panic")?;
+        let (named, durable) = (flushed.named, flushed.length);
+        tokio::task::spawn_blocking(move || {
+            log.flush_blocking(&file, cuts_dirty, named)
+                .inspect_err(|_| log.fall_back(&file, durable))
+        })
+        .await
+        .expect("flushing does not panic")?;
         failpoint::pass(Failpoint::LogSynced);
         *flushed = Flushed {
             at: Some(Instant::now()),
@@ -188,6 +191,19 @@ impl Log {
             sync_directory(shard.parent().expect("a shard lies among the logs"))?;
         }
         Ok(())
+    }
+
+    /// What a failed flush left is anybody's guess, and the next flush would
+    /// succeed without it: its agent sends it again.
+    fn fall_back(&self, file: &File, durable: u64) {
+        let mut written = self.written();
+        written.length = durable;
+        written.cuts_dirty |= !written.cuts.is_empty();
+        written.cuts.retain(|cut| cut.offset <= durable);
+        if let Err(error) = file.set_len(durable) {
+            tracing::warn!(log = %self.path.display(), %error, "not shortened; written over instead");
+        }
+        self.tell(&written);
     }
 
     fn file(&self, written: &mut Written) -> Result<Arc<File>, LogError> {

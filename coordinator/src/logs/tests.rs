@@ -135,3 +135,36 @@ async fn a_log_is_flushed_at_most_once_a_second() {
     assert_eq!(logs.durable(ATTEMPT).await.unwrap(), 2);
     assert!(began.elapsed().as_millis() >= 1000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_flush_left_is_sent_again() {
+    let (dir, logs) = logs();
+    let cut = |offset| Cut {
+        offset,
+        dropped: 10,
+    };
+    logs.append(ATTEMPT, 0, b"durable").unwrap();
+    logs.cut(ATTEMPT, cut(7)).unwrap();
+    assert_eq!(logs.durable(ATTEMPT).await.unwrap(), 7);
+    logs.append(ATTEMPT, 7, b" and lost").unwrap();
+    logs.cut(ATTEMPT, cut(16)).unwrap();
+    // The shard cannot be flushed where it is not to be found.
+    let shard = logs.path(ATTEMPT).parent().unwrap().to_owned();
+    let away = dir.path().join("away");
+    fs::rename(&shard, &away).unwrap();
+    assert!(logs.durable(ATTEMPT).await.is_err());
+    fs::rename(&away, &shard).unwrap();
+    assert_eq!(logs.extent(ATTEMPT).unwrap().length, 7);
+    assert_eq!(whole(&logs), "durable");
+    assert!(matches!(
+        logs.append(ATTEMPT, 16, b"more"),
+        Err(LogError::Hole {
+            have: 7,
+            offset: 16
+        })
+    ));
+    logs.append(ATTEMPT, 7, b" and sent again").unwrap();
+    logs.close(ATTEMPT, 22).await.unwrap();
+    assert_eq!(whole(&logs), "durable and sent again");
+    assert_eq!(logs.cuts(ATTEMPT).unwrap(), [cut(7)]);
+}

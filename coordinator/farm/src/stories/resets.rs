@@ -119,6 +119,11 @@ fn five_failed_resets_take_a_builder_out_and_enabling_takes_it_back() {
     let record = world.record(&host);
     assert_eq!(record.reset_retry, None);
     assert_eq!(record.mode, OperatorMode::Quarantined);
+    let last = world.store.ledger.iter().rev();
+    let mut failed = last.filter(|entry| entry.kind == LedgerKind::BuilderResetFailed);
+    let [fifth, fourth] = [failed.next(), failed.next()].map(|entry| entry.unwrap().why.as_str());
+    assert!(fourth.ends_with("again in 80 s"), "{fourth}");
+    assert!(!fifth.contains("again"), "{fifth}");
     assert!(record.trouble.is_some(), "the script's output is kept");
     operators::set(&mut world, &host, OperatorMode::Enabled);
     assert_eq!(world.record(&host).strikes, 0);
