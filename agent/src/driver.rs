@@ -35,7 +35,7 @@ const EVENTS_MAX: usize = 256;
 /// How long the traces of a released attempt stay. Nobody waits for them to go,
 /// and the next job is most likely about to start: it has disk and processors
 /// first.
-const LINGER: Duration = Duration::from_millis(250);
+const LINGER: Duration = Duration::from_millis(100);
 /// Before a disk that failed is tried again; nothing is said meanwhile.
 const DISK_RETRY: Duration = Duration::from_secs(5);
 
@@ -130,10 +130,10 @@ impl Driver {
                     self.desk.take(self.now(), message)
                 }
                 Some(event) = self.events.recv() => {
-                    let is_clean = is_clean(&event);
+                    let nothing_runs = nothing_runs(&event);
                     let effects = self.desk.handle(self.now(), event);
                     self.perform(effects).await;
-                    if is_clean {
+                    if nothing_runs {
                         self.make_spare();
                     }
                     continue;
@@ -321,13 +321,15 @@ impl Driver {
     }
 }
 
-const fn is_clean(event: &Event) -> bool {
+/// Whether this tells that the last build is gone and the next has not begun.
+const fn nothing_runs(event: &Event) -> bool {
     matches!(
         event,
-        Event::ResetEnded {
-            report: ResetReport::Clean { .. },
-            ..
-        }
+        Event::Sealed { .. }
+            | Event::ResetEnded {
+                report: ResetReport::Clean { .. },
+                ..
+            }
     )
 }
 

@@ -81,8 +81,8 @@ impl Driver {
         self.tasks.spawn(attendant.start(spec, self.spare.take()));
     }
 
-    /// Makes the directory of the next attempt while its offer is on the way;
-    /// never while a build runs, which could reach it.
+    /// Makes the directory of the next attempt before it is offered; never
+    /// while a build runs, which could reach it.
     pub(super) fn make_spare(&mut self) {
         if self.spare.is_some() {
             return;
