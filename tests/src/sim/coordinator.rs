@@ -263,6 +263,7 @@ impl World {
         let this = &mut self.coordinator;
         let mut decided: Vec<JobId> = Vec::new();
         self.checker.transaction();
+        let lost_before = this.store.lost.len();
         for change in changes {
             self.checker.change(&this.store, &change)?;
             self.hash.fold(&change);
@@ -276,6 +277,9 @@ impl World {
         }
         for job in decided {
             self.checker.decided(&this.store, &this.bulk, job)?;
+        }
+        if this.store.lost.len() > lost_before {
+            self.hunt_soon();
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::builder::Event;
 use farmbell_protocol::time::Time;
 
-use super::checker::Broken;
 use super::coordinator::CrashPoint;
 use super::coverage::Struck;
 use super::world::{Happening, World};
@@ -149,14 +148,40 @@ pub(super) struct Spells {
     pub(super) resets_fail: Time,
 }
 
+/// Of a thousand times that jobs lose their attempt so many draw trouble.
+const HUNTS_PER_MILLE: u64 = 600;
+
 impl World {
-    pub(super) fn fault(&mut self) -> Result<(), Broken> {
+    pub(super) fn fault(&mut self) {
         if !self.trouble() {
-            return Ok(());
+            return;
         }
         let every = u64::try_from(self.plan.fault_every.as_millis()).unwrap_or(1000);
         let pause = self.rng.millis(0, 2 * every);
         self.after(pause, Happening::Fault);
+        self.strike(self.plan.coordinator_faults_per_mille);
+    }
+
+    /// Where builders are many, a job whose lost attempt may come back runs
+    /// again within a second: left to chance, the rarer kinds of trouble would
+    /// never meet one.
+    pub(super) fn hunt_soon(&mut self) {
+        if self.plan.hunts && self.rng.per_mille(HUNTS_PER_MILLE) {
+            let pause = self.rng.millis(0, 50);
+            self.after(pause, Happening::Hunt);
+        }
+    }
+
+    pub(super) fn hunt(&mut self) {
+        if self.trouble() {
+            self.strike(1000);
+            let job = self.coordinator.store.lost.first().copied();
+            self.act_on(job);
+        }
+    }
+
+    /// Trouble of any kind; the coordinator's as often as told.
+    fn strike(&mut self, coordinator_per_mille: u64) {
         let mut point = self
             .rng
             .below(Fault::ALL.iter().map(|fault| fault.weight()).sum());
@@ -169,8 +194,8 @@ impl World {
             point -= fault.weight();
         }
         let of_coordinator = chosen.aim() == Aim::Coordinator;
-        if of_coordinator && !self.rng.per_mille(self.plan.coordinator_faults_per_mille) {
-            return Ok(());
+        if of_coordinator && !self.rng.per_mille(coordinator_per_mille) {
+            return;
         }
         let agent = self.any_agent();
         self.trace(|| format!("fault: {} (agent {agent})", chosen.name()));
@@ -181,7 +206,6 @@ impl World {
             self.strike_agent(chosen, agent);
             self.inflict(chosen, agent);
         }
-        Ok(())
     }
 
     #[expect(

@@ -32,6 +32,11 @@ impl World {
     /// A user or an operator does something.
     pub(super) fn act(&mut self) {
         let job = self.any_job();
+        self.act_on(job);
+    }
+
+    /// Any act; on this job, if it is one on a job.
+    pub(super) fn act_on(&mut self, job: Option<JobId>) {
         match (self.rng.below(100), job) {
             (0..18, Some(job)) => self.cancel(job),
             (18..40, Some(job)) => self.act_on_job(job),
@@ -183,16 +188,27 @@ impl World {
         }
     }
 
+    /// So often a job whose lost attempt may come back, if there is one.
+    fn lost_job(&mut self, per_mille: u64) -> Option<JobId> {
+        let wanted = self.rng.per_mille(per_mille);
+        let lost = self.coordinator.store.lost.first();
+        lost.copied().filter(|_| wanted)
+    }
+
     fn any_job(&mut self) -> Option<JobId> {
+        if self.plan.hunts
+            && let Some(job) = self.lost_job(500)
+        {
+            return Some(job);
+        }
         if let Some(live) = self.passing() {
             return Some(live.id.job);
         }
-        let lost = self.rng.per_mille(150);
-        let store = &self.coordinator.store;
-        if lost && let Some(job) = store.lost.first() {
-            return Some(*job);
+        if let Some(job) = self.lost_job(150) {
+            return Some(job);
         }
         let finished = self.rng.per_mille(300);
+        let store = &self.coordinator.store;
         let count = if finished {
             store.jobs.len()
         } else {

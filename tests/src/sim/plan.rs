@@ -27,6 +27,8 @@ pub struct Plan {
     /// Of the coordinator's own faults so many are kept: a farm of thousands
     /// has as many coordinators as a small one.
     pub coordinator_faults_per_mille: u64,
+    /// Whether a job that loses its attempt draws trouble.
+    pub hunts: bool,
     /// Between two acts of users and operators, on average.
     pub act_every: Duration,
     /// Runs are up to this long.
@@ -91,6 +93,7 @@ impl Plan {
             trouble_until: Duration::from_secs(1500),
             fault_every: Duration::from_secs(12),
             coordinator_faults_per_mille: 1000,
+            hunts: false,
             act_every: Duration::from_secs(9),
             run_max: Duration::from_secs(90),
             settings: settings(2),
@@ -134,6 +137,7 @@ impl Plan {
             trouble_until: Duration::from_secs(1800),
             fault_every: Duration::from_secs(2),
             coordinator_faults_per_mille: 500,
+            hunts: false,
             act_every: Duration::from_secs(3),
             run_max: Duration::from_secs(180),
             settings: settings(100),
@@ -158,7 +162,8 @@ impl Plan {
             submit_span: Duration::from_secs(1200),
             trouble_until: Duration::from_secs(2400),
             fault_every: Duration::from_millis(300),
-            coordinator_faults_per_mille: 100,
+            coordinator_faults_per_mille: 20,
+            hunts: true,
             act_every: Duration::from_millis(400),
             run_max: Duration::from_secs(240),
             settings: settings(2_000),

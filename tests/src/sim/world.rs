@@ -113,6 +113,8 @@ pub(super) enum Happening {
     Request(Box<Event>),
     Act,
     Fault,
+    /// A job has just lost its attempt.
+    Hunt,
     PutRight,
 }
 
@@ -400,7 +402,8 @@ impl World {
                     self.after(pause, Happening::Act);
                 }
             }
-            Happening::Fault => return self.fault(),
+            Happening::Fault => self.fault(),
+            Happening::Hunt => self.hunt(),
             Happening::PutRight => {
                 self.put_right();
                 self.after(PUT_RIGHT_EVERY, Happening::PutRight);
@@ -477,6 +480,7 @@ impl World {
             | Happening::Request(_)
             | Happening::Act
             | Happening::Fault
+            | Happening::Hunt
             | Happening::PutRight => unreachable!("`happen` routes"),
         }
         Ok(())
