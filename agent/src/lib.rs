@@ -5,7 +5,8 @@
 //!                                 ├─▶ spool       what must not be forgotten
 //!                                 ├─▶ attend ──▶ launcher ──▶ supervisor ──▶ recipe
 //!                                 ├─▶ seal ──▶ uploads
-//!                                 └─▶ reset
+//!                                 ├─▶ reset
+//!                                 └─▶ tidy        what nobody waits for
 //! ```
 
 pub mod attempt;
