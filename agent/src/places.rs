@@ -379,9 +379,9 @@ pub(crate) fn clear_workspaces(builder: &Path) -> io::Result<()> {
 /// # Errors
 /// If something stays.
 pub(crate) fn clear(dir: &AttemptDir) -> io::Result<()> {
-    let places = writable(dir);
-    let mut left = places.iter().filter(|place| place.exists());
-    left.try_for_each(|place| remove_tree(place))
+    writable(dir)
+        .iter()
+        .try_for_each(|place| remove_tree(place))
 }
 
 /// Where a build may write that leaves no result.
@@ -395,23 +395,28 @@ fn writable(dir: &AttemptDir) -> [PathBuf; 4] {
 }
 
 /// Removes a directory that a build wrote, also where it took rights away.
+/// Somebody else may be removing it as well.
 ///
 /// # Errors
 /// If something stays.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             allow_all(path)?;
             fs::remove_dir_all(path)
         }
         other => other,
-    }
+    };
+    removed.or_else(unless_gone)
 }
 
 /// Gives the owner every right on the directories of a tree. Only the tree's
 /// own directories are opened: a symlink is never followed.
 fn allow_all(path: &Path) -> io::Result<()> {
+    allow(path).or_else(unless_gone)
+}
+
+fn allow(path: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(path)?;
     if !meta.is_dir() {
         return Ok(());
@@ -425,6 +430,13 @@ fn allow_all(path: &Path) -> io::Result<()> {
         allow_all(&entry?.path())?;
     }
     Ok(())
+}
+
+fn unless_gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Ok(());
+    }
+    Err(error)
 }
 
 #[cfg(test)]
@@ -470,6 +482,28 @@ mod tests {
         fs::create_dir(builder.path().join("4-1.1.1-0000000000000001")).unwrap();
         remove_spares(builder.path()).unwrap();
         assert_eq!(names_in(builder.path()), ["4-1.1.1-0000000000000001"]);
+    }
+
+    #[test]
+    fn two_may_clear_one_attempt_and_both_find_it_clear() {
+        let builder = tempfile::tempdir().unwrap();
+        let dir = AttemptDir::at(builder.path().join("attempt"));
+        lay_out(&dir).unwrap();
+        for number in 0..200 {
+            let deep = dir.workspace().join(format!("{}/{number}", number % 20));
+            fs::create_dir_all(&deep).unwrap();
+            fs::write(deep.join("file"), "").unwrap();
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    clear(&dir).unwrap();
+                    assert!(writable(&dir).iter().all(|place| !place.exists()));
+                });
+            }
+        });
+        // Where a build took rights away, a tree is walked that may be gone.
+        allow_all(&dir.workspace()).unwrap();
     }
 
     #[test]
