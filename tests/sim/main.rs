@@ -48,6 +48,13 @@ fn ten_worlds_of_five_hundred_builders_hold() {
     assert!(missing.is_empty(), "tried too seldom: {missing:#?}");
 }
 
+/// A cure may lead to a hold: the job then waits beside a free builder, and
+/// that is the next reason.
+#[test]
+fn a_cure_that_leads_to_a_hold_has_told_the_truth() {
+    all_hold(&Plan::small(), 1_795_908_232_249, 1);
+}
+
 /// Worlds that nobody has seen before. A broken one names its command; it
 /// becomes a fixed seed here with its repair.
 #[test]

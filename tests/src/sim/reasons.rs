@@ -186,6 +186,13 @@ impl World {
                 return Ok(());
             };
             nothing_is_free(job, &said)?;
+            if said.held.is_some() {
+                // That is another reason, which the last cure led to.
+                if self.cure_holds(copy, job)? {
+                    continue;
+                }
+                return Ok(());
+            }
             let Some(why) = why_of(&said, builder) else {
                 return broken("I9", format!("{job}: {builder} is not there any more"));
             };
