@@ -18,7 +18,7 @@ use crate::effect::{Link, Why};
 use crate::farm::Farm;
 use crate::ledger::About;
 use crate::placement::{Circumstances, Profile, hindrances};
-use crate::queue::ProfileId;
+use crate::queue::{ClassId, ProfileId};
 use crate::record::{
     AgentStanding, BuilderOffer, BuilderRecord, Cleanliness, LedgerKind, Occupation, OperatorMode,
     ResetProof, ResetRule, ResetWhen,
@@ -40,6 +40,8 @@ pub(crate) struct Builder {
     pub(crate) refused: BTreeSet<JobId>,
     /// Among those that are reset when a job wants them, as this.
     pub(crate) dormant: Option<ProfileId>,
+    /// The class whose job it is being reset for, since it slept.
+    pub(crate) woken_for: Option<ClassId>,
 }
 
 impl Builder {
@@ -138,6 +140,7 @@ impl Farm {
                 uploads: BTreeSet::new(),
                 refused: BTreeSet::new(),
                 dormant: None,
+                woken_for: None,
             },
         );
     }
@@ -234,12 +237,10 @@ impl Farm {
 
     /// Forgets a builder for good.
     pub(crate) fn drop_builder(&mut self, id: BuilderId) {
+        self.drop_dormant(id);
         let Some(builder) = self.builders.remove(&id) else {
             return;
         };
-        if let Some(profile) = builder.dormant {
-            self.dormant.remove(&(profile, id));
-        }
         self.builder_names.remove(&builder.record.name);
         self.queue.unset_free(id);
         self.queue.classes.release_profile(builder.profile);

@@ -205,7 +205,8 @@ impl Farm {
         })
     }
 
-    /// No job waits that a free builder could take.
+    /// No job waits that a free builder could take, or one that sleeps once it
+    /// is woken.
     fn check_dispatched(&self) -> Result<(), Breach> {
         if !self.unmatched.is_empty() {
             // More came free at once than one step may serve.
@@ -215,6 +216,12 @@ impl Farm {
             let job = self.queue.best_for(builder, profile);
             holds("I9", job.is_none(), || {
                 format!("builder {builder} is free while {job:?} waits for it")
+            })?;
+        }
+        for (profile, builder) in &self.dormant {
+            let job = self.queue.best_unmet_for(*builder, *profile);
+            holds("I9", job.is_none(), || {
+                format!("builder {builder} sleeps while {job:?} waits for it")
             })?;
         }
         Ok(())

@@ -64,7 +64,7 @@ impl Farm {
             }
             assigned += 1;
         }
-        if !self.dormant.is_empty() && self.queue.classes.is_wanting(class) {
+        if !self.dormant.is_empty() {
             self.wake_dormant(class);
         }
         assigned

@@ -16,6 +16,7 @@ mod cancel;
 mod clock;
 mod deadlines;
 mod dependencies;
+mod dormant;
 pub mod effect;
 mod estimates;
 pub mod event;

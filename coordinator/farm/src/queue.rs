@@ -87,11 +87,12 @@ impl Queue {
         self.owners.contains(owner, class, rank, job)
     }
 
+    /// One that is free already keeps its turn; one that offers something else
+    /// now has been taken off before.
     pub(crate) fn set_free(&mut self, builder: BuilderId, profile: ProfileId) {
-        match self.stamps.get(&builder) {
-            Some((known, _)) if *known == profile => return,
-            Some(_) => self.unset_free(builder),
-            None => {}
+        if let Some((known, _)) = self.stamps.get(&builder) {
+            debug_assert_eq!(*known, profile, "a free builder's offer changed under it");
+            return;
         }
         self.next_stamp += 1;
         self.stamps.insert(builder, (profile, self.next_stamp));
@@ -125,10 +126,26 @@ impl Queue {
 
     /// The job that this builder should start next.
     pub(crate) fn best_for(&self, builder: BuilderId, profile: ProfileId) -> Option<JobId> {
+        self.best_of(builder, profile, |_| true)
+    }
+
+    /// The same, if no builder is woken for it yet.
+    pub(crate) fn best_unmet_for(&self, builder: BuilderId, profile: ProfileId) -> Option<JobId> {
+        self.best_of(builder, profile, |class| self.classes.is_short(class))
+    }
+
+    fn best_of(
+        &self,
+        builder: BuilderId,
+        profile: ProfileId,
+        counts: impl Fn(ClassId) -> bool,
+    ) -> Option<JobId> {
         let fitting = self.classes.of_profile(profile);
         self.owners.best(
             |class| {
-                fitting.has(class.index()) && !self.classes.get(class).avoids.contains(&builder)
+                fitting.has(class.index())
+                    && !self.classes.get(class).avoids.contains(&builder)
+                    && counts(class)
             },
             fitting,
         )

@@ -17,11 +17,10 @@ use farmbell_protocol::time::Time;
 use crate::blame::QUARANTINE_STRIKES;
 use crate::builders::Builder;
 use crate::deadlines::Deadline;
-use crate::effect::{Link, Refused, RefusedCode, Why};
+use crate::effect::{Link, Refused, RefusedCode};
 use crate::farm::Farm;
 use crate::ledger::About;
 use crate::mutation::Mutation;
-use crate::queue::ClassId;
 use crate::record::{
     AgentStanding, Cleanliness, LedgerKind, Occupation, OperatorMode, ResetProof, ResetWhen,
 };
@@ -39,17 +38,21 @@ impl Farm {
         let Some(builder) = self.builders.get(&id) else {
             return;
         };
-        let record = &builder.record;
-        let due = match record.reset_rule.when {
-            ResetWhen::After => true,
-            ResetWhen::Before => {
-                record.reset_proof.asked || self.queue.best_for(id, builder.profile).is_some()
-            }
-            ResetWhen::ByHand => record.reset_proof.asked,
-        };
-        if !due || !self.could_be_reset(builder) {
+        if !self.could_be_reset(builder) {
             return;
         }
+        let asked = builder.record.reset_proof.asked;
+        let due = match builder.record.reset_rule.when {
+            ResetWhen::After => true,
+            ResetWhen::Before => asked || self.wake_for_a_job(id),
+            ResetWhen::ByHand => asked,
+        };
+        if due {
+            self.order_reset(id);
+        }
+    }
+
+    fn order_reset(&mut self, id: BuilderId) {
         let nonce = CleanNonce(self.random());
         let deadline = self.clock.now() + self.settings.reset_after;
         let Some(builder) = self.builders.get_mut(&id) else {
@@ -231,41 +234,6 @@ impl Farm {
         record.reset_proof = ResetProof::default();
         self.deadlines.disarm(Deadline::Reset(id));
         self.note(LedgerKind::BuilderClean, About::builder(id), line);
-    }
-
-    /// Keeps the index of builders that are reset when a job wants them: only
-    /// those that would take it then, or it would wait for another.
-    pub(crate) fn index_dormant(&mut self, id: BuilderId) {
-        let Some(builder) = self.builders.get(&id) else {
-            return;
-        };
-        let dormant = builder.record.reset_rule.when == ResetWhen::Before
-            && self.hindrances_of(builder) == [Why::Dirty];
-        let entry = dormant.then_some(builder.profile);
-        let Some(builder) = self.builders.get_mut(&id) else {
-            return;
-        };
-        let before = std::mem::replace(&mut builder.dormant, entry);
-        if let Some(profile) = before {
-            self.dormant.remove(&(profile, id));
-        }
-        if let Some(profile) = entry {
-            self.dormant.insert((profile, id));
-        }
-    }
-
-    /// Jobs of this class wait: as many builders are made ready for them.
-    pub(crate) fn wake_dormant(&mut self, class: ClassId) {
-        let waiting = usize::try_from(self.queue.classes.get(class).waiting).unwrap_or(usize::MAX);
-        let fitting = self
-            .dormant
-            .iter()
-            .filter(|(profile, _)| self.queue.classes.fits(class, *profile));
-        let some: Vec<BuilderId> = fitting.map(|(_, id)| *id).take(waiting).collect();
-        for id in some {
-            self.order_reset_if_due(id);
-            self.index_dormant(id);
-        }
     }
 
     pub(crate) fn reset_failed(&mut self, id: BuilderId, report: &ResetFailed) {

@@ -2,7 +2,7 @@
 //! of which fits which, filled by placement when either is first seen. Never
 //! looks at a job or a builder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use farmbell_protocol::id::BuilderId;
 
@@ -50,6 +50,8 @@ pub(crate) struct Class {
     /// Jobs that name this class, waiting or not.
     users: u64,
     pub(crate) waiting: u64,
+    /// Builders that are being reset because a job of this class wants them.
+    woken: BTreeSet<BuilderId>,
     profiles: Bits,
 }
 
@@ -110,12 +112,40 @@ impl Classes {
         self.get_mut(class).waiting -= 1;
     }
 
+    fn find(&self, class: ClassId) -> Option<&Class> {
+        self.classes.get(class.index()).and_then(Option::as_ref)
+    }
+
     /// Whether a job of this class waits; a class nobody names does not.
     pub(crate) fn is_wanting(&self, class: ClassId) -> bool {
-        self.classes
-            .get(class.index())
-            .and_then(Option::as_ref)
-            .is_some_and(|class| class.waiting > 0)
+        self.find(class).is_some_and(|class| class.waiting > 0)
+    }
+
+    /// Whether more jobs of this class wait than builders are woken for them.
+    pub(crate) fn is_short(&self, class: ClassId) -> bool {
+        self.find(class).is_some_and(|class| {
+            let woken = u64::try_from(class.woken.len()).unwrap_or(u64::MAX);
+            class.waiting > woken
+        })
+    }
+
+    /// This builder is made ready for a job of the class.
+    pub(crate) fn wakes(&mut self, class: ClassId, builder: BuilderId) {
+        self.get_mut(class).woken.insert(builder);
+    }
+
+    /// Whether it is still, and would take the job.
+    pub(crate) fn is_woken(&self, class: ClassId, builder: BuilderId, profile: ProfileId) -> bool {
+        self.find(class).is_some_and(|class| {
+            class.woken.contains(&builder) && class.profiles.has(profile.index())
+        })
+    }
+
+    /// It is ready, or will not be. The class may be gone.
+    pub(crate) fn woke(&mut self, class: ClassId, builder: BuilderId) {
+        if let Some(Some(class)) = self.classes.get_mut(class.index()) {
+            class.woken.remove(&builder);
+        }
     }
 
     /// The class's number, for one more job; given back with `release`.
@@ -145,6 +175,7 @@ impl Classes {
             avoids: avoids.clone(),
             users: 1,
             waiting: 0,
+            woken: BTreeSet::new(),
             profiles,
         });
         let id = ClassId::at(at);

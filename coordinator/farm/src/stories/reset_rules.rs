@@ -4,6 +4,7 @@ use super::*;
 use crate::effect::Why;
 use crate::event::BuilderAct;
 use crate::record::{Cleanliness, OperatorMode, ResetRule, ResetWhen};
+use farmbell_protocol::agent_to_coordinator::Refusal;
 
 fn act(world: &mut World, host: &Host, by: &str, act: BuilderAct) -> Result<(), Refused> {
     let builder = world.record(host).id;
@@ -113,26 +114,81 @@ fn a_rule_stands_in_the_history_in_words() {
     }
 }
 
+/// So many idle builders that sleep until a job wants them.
+fn asleep(world: &mut World, many: u8) -> Vec<Host> {
+    let hosts: Vec<Host> = (1..=many).map(|number| world.ready(number)).collect();
+    for host in &hosts {
+        rule(world, host, ResetWhen::Before, None);
+        operators::set(world, host, OperatorMode::Disabled);
+        operators::set(world, host, OperatorMode::Enabled);
+    }
+    hosts
+}
+
+/// Those that are being reset, by their place.
+fn resetting(world: &World, hosts: &[Host]) -> Vec<usize> {
+    let is = |at: &usize| {
+        let cleanliness = world.record(&hosts[*at]).cleanliness;
+        matches!(cleanliness, Cleanliness::Resetting { .. })
+    };
+    (0..hosts.len()).filter(is).collect()
+}
+
 #[test]
 fn only_as_many_builders_are_made_ready_as_jobs_wait() {
     let mut world = World::new();
-    let hosts: Vec<Host> = (1..=3).map(|number| world.ready(number)).collect();
-    for host in &hosts {
-        rule(&mut world, host, ResetWhen::Before, None);
-        operators::set(&mut world, host, OperatorMode::Disabled);
-        operators::set(&mut world, host, OperatorMode::Enabled);
-    }
+    let mut hosts = asleep(&mut world, 4);
     world.submit(spec("one"));
-    let resetting = |world: &World| {
-        let is = |host: &&Host| {
-            matches!(
-                world.record(host).cleanliness,
-                Cleanliness::Resetting { .. }
-            )
-        };
-        hosts.iter().filter(is).count()
-    };
-    assert_eq!(resetting(&world), 1);
+    assert_eq!(resetting(&world, &hosts), [0]);
+    let two = world.submit(spec("two"));
+    assert_eq!(resetting(&world, &hosts), [0, 1], "the first is on its way");
+    world.cancel(two).unwrap();
+    world.submit(spec("three"));
+    assert_eq!(resetting(&world, &hosts), [0, 1], "both find a job");
+    for host in &mut hosts[..2] {
+        let nonce = world.record(host).nonce.unwrap();
+        world.prove(host, nonce);
+        assert_eq!(world.offers().len(), 1);
+    }
+    assert!(resetting(&world, &hosts).is_empty());
+    world.submit(spec("four"));
+    assert_eq!(resetting(&world, &hosts), [2]);
+}
+
+#[test]
+fn where_the_builder_that_was_woken_fails_another_is_woken() {
+    for how in 0..4 {
+        let mut world = World::new();
+        let mut hosts = asleep(&mut world, 2);
+        let job = world.submit(spec("waits"));
+        let nonce = world.record(&hosts[0]).nonce.unwrap();
+        let conn = hosts[0].conn;
+        match how {
+            0 => world.handle(Event::Closed { conn }),
+            1 => world.fail_reset(&mut hosts[0], nonce),
+            2 => operators::set(&mut world, &hosts[0], OperatorMode::Disabled),
+            _ => {
+                hosts[0].builders[0].architectures = List::new(vec![name("s390x")]).unwrap();
+                world.hello(&mut hosts[0]);
+            }
+        }
+        let nonce = world.record(&hosts[1]).nonce.expect("it is woken instead");
+        world.prove(&mut hosts[1], nonce);
+        assert_eq!(world.offered(&hosts[1]).job, job);
+    }
+}
+
+#[test]
+fn a_builder_that_the_job_passes_over_is_not_woken_in_the_place_of_another() {
+    let mut world = World::new();
+    let mut hosts = asleep(&mut world, 2);
+    let job = world.submit(spec("picky"));
+    world.clean(&mut hosts[0]);
+    let attempt = world.offered(&hosts[0]);
+    operators::refuse(&mut world, &mut hosts[0], attempt, Refusal::Input);
+    assert_eq!(resetting(&world, &hosts), [1]);
+    world.clean(&mut hosts[1]);
+    assert_eq!(world.offered(&hosts[1]).job, job);
 }
 
 #[test]
