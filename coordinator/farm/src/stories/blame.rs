@@ -191,6 +191,20 @@ fn a_job_found_on_a_clean_builder_ends_with_it() {
 }
 
 #[test]
+fn an_attempt_that_another_builder_had_ends_no_job() {
+    let (mut world, _, attempt) = silent();
+    let mut other = world.host(2);
+    world.hello(&mut other);
+    let nonce = world.reset_order().expect("it is new");
+    operators::set(&mut world, &other, OperatorMode::Manual);
+    world.prove(&mut other, nonce);
+    other.builders[0].occupied_by = Some(attempt);
+    world.hello(&mut other);
+    assert_eq!(world.record(&other).mode, OperatorMode::Quarantined);
+    assert!(world.waits(attempt.job), "it never ran there");
+}
+
+#[test]
 fn another_attempt_than_the_one_it_holds_is_a_breach() {
     let mut world = World::new();
     let mut host = world.ready(1);
@@ -270,6 +284,26 @@ fn a_builders_next_word_ends_its_refusals_and_not_its_failures() {
     take(&mut world, &mut second, attempt, 1, builder_problem());
     reasons::fitness(&mut world, &mut second, Fitness::Fit);
     assert!(world.offers().is_empty(), "it has failed the job");
+}
+
+#[test]
+fn a_builders_next_word_ends_no_other_builders_refusal() {
+    let mut world = World::new();
+    let mut hosts = [world.ready(1), world.ready(2)];
+    let job = world.submit(spec("hello"));
+    for host in &mut hosts {
+        let attempt = world.offered(host);
+        operators::refuse(&mut world, host, attempt, Refusal::Input);
+    }
+    // The first is clean again, and does not say that anything has changed.
+    let [first, second] = &mut hosts;
+    let nonce = world.record(first).nonce.expect("it is being reset");
+    world.prove(first, nonce);
+    reasons::fitness(&mut world, second, Fitness::Fit);
+    assert!(
+        world.waits(job),
+        "the first has refused it, the second is dirty"
+    );
 }
 
 #[test]
