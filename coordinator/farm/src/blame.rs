@@ -5,20 +5,22 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::id::{BuilderId, JobId};
 use farmbell_protocol::outcome::{FailureKind, Outcome, Verdict};
 
 use crate::deadlines::Deadline;
+use crate::effect::Link;
 use crate::farm::Farm;
 use crate::jobs::Avoid;
 use crate::ledger::About;
 use crate::placement::misfits;
-use crate::record::{AttemptRecord, LedgerKind, OperatorMode};
+use crate::record::{AgentStanding, AttemptRecord, LedgerKind, OperatorMode};
 
 /// Strikes that take a builder out of service.
 pub(crate) const QUARANTINE_STRIKES: u16 = 5;
 /// How long a job passes over a builder that failed it.
-pub(crate) const AVOID_FAILED: Duration = Duration::from_secs(10 * 60);
+const AVOID_FAILED: Duration = Duration::from_secs(10 * 60);
 /// How long a job passes over a builder that refused it.
 const AVOID_REFUSED: Duration = Duration::from_secs(60);
 
@@ -57,13 +59,25 @@ impl Farm {
         match &attempt.outcome {
             Some(Outcome::BuilderProblem { .. } | Outcome::SupervisorLost { .. }) => {}
             Some(Outcome::GivenBack { .. }) => {
-                self.avoid(job_id, attempt.builder, true);
+                if !self.avoid(job_id, attempt.builder, true) {
+                    // Where it goes to the same again, not in the same moment.
+                    self.avoid(job_id, attempt.builder, false);
+                }
                 return Judgement::Neither;
             }
             Some(Outcome::Aborted | Outcome::Succeeded | Outcome::Failed { .. }) | None => {
                 return Judgement::Neither;
             }
         }
+        let judgement = self.weigh(attempt, why);
+        self.avoid(job_id, attempt.builder, true);
+        judgement
+    }
+
+    /// A strike for the job, and one for the builder unless the job has more:
+    /// then the builder has none at all.
+    pub(crate) fn weigh(&mut self, attempt: &AttemptRecord, why: &str) -> Judgement {
+        let job_id = attempt.id.job;
         let (Some(job), Some(builder)) = (
             self.jobs.get_mut(&job_id),
             self.builders.get_mut(&attempt.builder),
@@ -84,7 +98,6 @@ impl Farm {
             Judgement::Neither | Judgement::Builder => self.blame_builder(attempt.builder, why),
             Judgement::Job => self.clear_strikes(attempt.builder),
         }
-        self.avoid(job_id, attempt.builder, true);
         judgement
     }
 
@@ -130,7 +143,7 @@ impl Farm {
         record.reset_retry = None;
         self.deadlines.disarm(Deadline::ResetRetry(id));
         self.step.touch_builder(id);
-        let line = format!("quarantined: {why}; look at it, then enable it");
+        let line = format!("quarantined: {why}; look at it, then resume it");
         self.note(LedgerKind::BuilderMode, About::builder(id), line);
     }
 
@@ -153,13 +166,13 @@ impl Farm {
     }
 
     /// The job passes this builder over for a while, unless no other builder
-    /// in service could take it.
-    pub(crate) fn avoid(&mut self, job_id: JobId, builder_id: BuilderId, failed: bool) {
+    /// in service could take it; says whether.
+    pub(crate) fn avoid(&mut self, job_id: JobId, builder_id: BuilderId, failed: bool) -> bool {
         let Some(job) = self.jobs.get(&job_id) else {
-            return;
+            return false;
         };
         if failed && !self.has_other_builder(job.needs(&self.queue), job.avoids(), builder_id) {
-            return;
+            return false;
         }
         let span = if failed { AVOID_FAILED } else { AVOID_REFUSED };
         let until = self.clock.now() + span;
@@ -167,7 +180,7 @@ impl Farm {
             builder.refused.insert(job_id);
         }
         let Some(job) = self.jobs.get_mut(&job_id) else {
-            return;
+            return false;
         };
         let avoids = &mut job.rare_mut().avoids;
         avoids.retain(|avoid| avoid.builder != builder_id);
@@ -177,6 +190,7 @@ impl Farm {
             failed,
         });
         self.reclass(job_id);
+        true
     }
 
     fn has_other_builder(
@@ -188,6 +202,9 @@ impl Farm {
         self.builders.iter().any(|(id, builder)| {
             *id != not
                 && builder.record.mode == OperatorMode::Enabled
+                && builder.record.fitness == Fitness::Fit
+                && self.link_of(builder) == Link::Online
+                && self.standing_of(builder) == AgentStanding::Active
                 && avoids.iter().all(|avoid| avoid.builder != *id)
                 && misfits(needs, self.queue.classes.profile(builder.profile)).is_empty()
         })

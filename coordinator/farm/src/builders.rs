@@ -17,6 +17,7 @@ use farmbell_protocol::id::{AgentId, BuilderId, BuilderIndex, JobId, Seq};
 use crate::effect::{Link, Why};
 use crate::farm::Farm;
 use crate::ledger::About;
+use crate::pace::Form;
 use crate::placement::{Circumstances, Profile, hindrances};
 use crate::queue::{ClassId, ProfileId};
 use crate::record::{
@@ -32,8 +33,8 @@ pub(crate) struct Builder {
     pub(crate) index: Option<BuilderIndex>,
     /// It refused work moments ago and is left in peace.
     pub(crate) rests: bool,
-    /// Jobs in a row that failed here suspiciously fast, and the last of them.
-    pub(crate) fast_failures: (u8, Option<JobId>),
+    /// How it has done lately, against the others.
+    pub(crate) form: Form,
     /// Jobs whose sealed outputs still lie in its agent's spool.
     pub(crate) uploads: BTreeSet<JobId>,
     /// Jobs that pass it over since it refused them.
@@ -136,7 +137,7 @@ impl Farm {
                 profile,
                 index: None,
                 rests: false,
-                fast_failures: (0, None),
+                form: Form::default(),
                 uploads: BTreeSet::new(),
                 refused: BTreeSet::new(),
                 dormant: None,

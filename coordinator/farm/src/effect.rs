@@ -184,9 +184,9 @@ pub enum Why {
     RungTooLow,
     TooLittleMemory,
     TooLittleDisk,
-    /// It failed this job lately.
+    /// It failed or refused this job lately.
     Excluded,
-    /// It refused work lately.
+    /// It refused work lately, or failed job after job too fast.
     Resting,
     Offline,
     Unreachable,

@@ -23,7 +23,6 @@ use crate::estimates::Estimates;
 use crate::event::{Actor, Command, ConnId, Event, RequestId};
 use crate::jobs::{Decided, Job, Suites};
 use crate::mutation::{Mutation, Planted};
-use crate::pace::Pace;
 use crate::queue::{OwnerId, ProfileId, Queue};
 use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
 use crate::retire::Retiring;
@@ -61,7 +60,6 @@ pub struct Farm {
     /// Agents that say they had more sessions than the store knows of.
     pub(crate) doubting: BTreeSet<AgentId>,
     pub(crate) estimates: Estimates,
-    pub(crate) pace: Pace,
     pub(crate) tokens: BTreeMap<u64, TokenRecord>,
     pub(crate) deadlines: Deadlines,
     pub(crate) sweep: Sweep,
@@ -208,7 +206,7 @@ impl Farm {
                 Deadline::Reset(builder) => self.reset_too_long(builder),
                 Deadline::ResetRetry(builder) => self.retry_reset(builder),
                 Deadline::Avoid(job) => self.avoid_less(job),
-                Deadline::Rest(builder) => self.end_rest(builder),
+                Deadline::Rest(builder) => self.has_rested(builder),
                 Deadline::Drain(builder) => self.drain_over(builder),
             }
         }

@@ -32,6 +32,8 @@ pub(crate) enum Loss {
     Silence,
     /// It is known to be over, or is fenced for good.
     Certain,
+    /// The same, and its host is what lost it.
+    OfHost,
 }
 
 impl Farm {
@@ -206,9 +208,14 @@ impl Farm {
         let Some(attempt) = self.end_attempt(job_id, end) else {
             return;
         };
-        if loss == Loss::Certain && attempt.stage == Stage::Assigned {
+        match (loss, attempt.stage) {
             // Accepting is durable before it is said: this one never began.
-            self.refund(job_id);
+            (Loss::Certain | Loss::OfHost, Stage::Assigned) => self.refund(job_id),
+            (Loss::OfHost, _) => {
+                self.weigh(&attempt, why);
+                self.avoid(job_id, attempt.builder, true);
+            }
+            (Loss::Silence | Loss::Certain, _) => {}
         }
         let about = About::attempt(attempt.id)
             .on(attempt.builder)

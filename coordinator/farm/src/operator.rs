@@ -11,7 +11,6 @@ use crate::deadlines::Deadline;
 use crate::effect::{Refused, RefusedCode, Reply};
 use crate::event::{AgentAct, BuilderAct};
 use crate::farm::Farm;
-use crate::leases::Loss;
 use crate::ledger::About;
 use crate::record::{
     AgentStanding, Change, Cleanliness, LedgerKind, Occupation, OperatorMode, ResetRule, ResetWhen,
@@ -33,15 +32,21 @@ impl Farm {
             });
         }
         match act {
-            BuilderAct::Set(mode) => self.set_mode(by, id, mode, why),
+            BuilderAct::Set(mode) => {
+                self.has_work_to_end(id, mode)?;
+                self.set_mode(by, id, mode, why);
+            }
             BuilderAct::Auto => self.end_mode(by, id, &[OperatorMode::Manual], why)?,
             BuilderAct::Resume => {
                 let ends = [OperatorMode::Draining, OperatorMode::Quarantined];
                 self.end_mode(by, id, &ends, why)?;
             }
             BuilderAct::Drain { within_ms } => {
-                self.set_mode(by, id, OperatorMode::Draining, why);
-                self.drain_within(id, Duration::from_millis(within_ms));
+                self.has_work_to_end(id, OperatorMode::Draining)?;
+                let within = Duration::from_millis(within_ms);
+                let line = format!("within {} s: {why}", within.as_secs());
+                self.set_mode(by, id, OperatorMode::Draining, &Text::cut(line));
+                self.drain_within(id, within);
             }
             BuilderAct::Reset => self.reset_by_hand(by, id, why)?,
             BuilderAct::ResetRule(rule) => self.set_reset_rule(by, id, rule, why),
@@ -53,6 +58,31 @@ impl Farm {
         Ok(self.builders.get(&id).map_or(Reply::Done, |builder| {
             Reply::Builder(Box::new(builder.record.clone()))
         }))
+    }
+
+    /// One that is out of service takes no work, which is all that these modes
+    /// ask for; they would only hide why.
+    fn has_work_to_end(&self, id: BuilderId, mode: OperatorMode) -> Result<(), Refused> {
+        let Some(record) = self.builders.get(&id).map(|builder| &builder.record) else {
+            return Ok(());
+        };
+        let ender = match (mode, record.mode) {
+            (OperatorMode::Manual | OperatorMode::Draining, OperatorMode::Quarantined) => "resume",
+            (OperatorMode::Manual | OperatorMode::Draining, OperatorMode::Disabled) => "enable",
+            (
+                OperatorMode::Manual | OperatorMode::Draining,
+                OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining,
+            )
+            | (OperatorMode::Enabled | OperatorMode::Quarantined | OperatorMode::Disabled, _) => {
+                return Ok(());
+            }
+        };
+        let (name, is) = (&record.name, record.mode.as_str());
+        Err(Refused {
+            code: RefusedCode::Conflict,
+            cause: format!("builder '{name}' is {is} and takes no work already"),
+            fix: format!("farmbell builder {ender} {name} first, if it shall work again"),
+        })
     }
 
     /// Enables a builder that is in one of these modes; one that is in another
@@ -104,8 +134,10 @@ impl Farm {
         record.mode_why = why.clone();
         record.mode_by = by.clone();
         record.mode_since = wall;
-        record.drain_deadline = None;
-        self.deadlines.disarm(Deadline::Drain(id));
+        if mode != OperatorMode::Draining {
+            record.drain_deadline = None;
+            self.deadlines.disarm(Deadline::Drain(id));
+        }
         self.step.touch_builder(id);
         let about = About::builder(id).by(by);
         let line = format!("{} -> {}: {why}", before.as_str(), mode.as_str());
@@ -178,16 +210,35 @@ impl Farm {
         id: BuilderId,
         why: &Text<256>,
     ) -> Result<(), Refused> {
+        let Some(builder) = self.builders.get(&id) else {
+            return Ok(());
+        };
+        let name = &builder.record.name;
+        let conflict = |cause: String, fix: String| {
+            let code = RefusedCode::Conflict;
+            Err(Refused { code, cause, fix })
+        };
+        if let Occupation::Held { attempt } = builder.record.occupation {
+            return conflict(
+                format!("builder '{name}' works on {attempt}"),
+                "cancel that job or disable the builder first".to_owned(),
+            );
+        }
+        if builder.record.mode == OperatorMode::Disabled {
+            return conflict(
+                format!("builder '{name}' is disabled, and nothing is done with it"),
+                format!("farmbell builder enable {name}, which resets it, too"),
+            );
+        }
+        if self.standing_of(builder) == AgentStanding::Revoked {
+            return conflict(
+                format!("the key of the agent of builder '{name}' is revoked"),
+                "join its agent again (farmbell token create)".to_owned(),
+            );
+        }
         let Some(builder) = self.builders.get_mut(&id) else {
             return Ok(());
         };
-        if let Occupation::Held { attempt } = builder.record.occupation {
-            return Err(Refused {
-                code: RefusedCode::Conflict,
-                cause: format!("builder '{}' works on {attempt}", builder.record.name),
-                fix: "cancel that job or disable the builder first".to_owned(),
-            });
-        }
         let ordered = match builder.record.cleanliness {
             Cleanliness::Resetting { .. } | Cleanliness::Probing { .. } => true,
             Cleanliness::Dirty | Cleanliness::Clean => false,
@@ -316,7 +367,8 @@ impl Farm {
         );
         let line = format!("its agent's key was revoked: {why}");
         for job in self.live_jobs(id) {
-            self.lose(job, Loss::Certain, &line);
+            self.withdraw(job, &line);
+            self.requeue(job, &line);
         }
         self.forget_session(id, CloseCode::Revoked, &line);
     }

@@ -15,6 +15,7 @@ use farmbell_protocol::outcome::Outcome;
 use farmbell_protocol::spec::Output;
 use farmbell_protocol::version::CloseCode;
 
+use crate::blame::Judgement;
 use crate::clock::{GRACE, grace_floor};
 use crate::deadlines::Deadline;
 use crate::effect::Effect;
@@ -224,7 +225,15 @@ impl Farm {
         match report.refusal {
             // It lies in the job as much as in the builder: it counts, or a
             // job that nobody can start would be offered for ever.
-            Refusal::UnknownRecipe | Refusal::Input | Refusal::Unfit => {
+            Refusal::Input => {
+                self.avoid(job, attempt.builder, false);
+            }
+            // It was matched by what the builder itself offers, so that one of
+            // the two is not what it says.
+            Refusal::UnknownRecipe | Refusal::Unfit => {
+                if self.weigh(&attempt, &why) == Judgement::Builder {
+                    self.refund(job);
+                }
                 self.avoid(job, attempt.builder, false);
             }
             Refusal::NoSpace | Refusal::Backlog | Refusal::Draining => {
@@ -314,7 +323,7 @@ impl Farm {
         let why = format!("its outputs are lost: {}", report.why);
         let job = report.attempt.job;
         let agent = self.live_mut(job).map(|live| live.agent);
-        self.lose(job, Loss::Certain, &why);
+        self.lose(job, Loss::OfHost, &why);
         if let Some(agent) = agent {
             self.abandon(agent, report.attempt, &why);
         }
@@ -407,13 +416,16 @@ impl Farm {
     }
 
     pub(crate) fn upload_stalled(&mut self, job: JobId) {
-        let Some((attempt, agent)) = self.live_mut(job).map(|live| (live.id, live.agent)) else {
+        let Some(live) = self.live_mut(job) else {
             return;
         };
+        let (attempt, builder, agent) = (live.id, live.builder, live.agent);
         let why = format!(
             "no byte of its outputs arrived for {} s",
             self.settings.upload_after.as_secs()
         );
+        // The network's fault, it may be, which is nobody's; but not there again.
+        self.avoid(job, builder, true);
         self.lose(job, Loss::Certain, &why);
         self.abandon(agent, attempt, &Reason::cut(&*why));
     }

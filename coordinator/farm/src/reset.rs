@@ -87,8 +87,9 @@ impl Farm {
         let record = &builder.record;
         let wanted = match record.mode {
             OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
-            // Whatever made it suspect is ended, unless it is the reset itself.
-            OperatorMode::Quarantined => record.trouble.is_none(),
+            // Whatever made it suspect is ended, unless it is the reset itself:
+            // then once more whenever somebody asks for it.
+            OperatorMode::Quarantined => record.trouble.is_none() || record.reset_proof.asked,
             OperatorMode::Disabled => false,
         };
         wanted
@@ -258,25 +259,26 @@ impl Farm {
         let Some(builder) = self.builders.get(&id) else {
             return;
         };
-        if self.link_of(builder) != Link::Online {
+        let away = self.link_of(builder) != Link::Online;
+        if away && self.missing_reporter(id).is_none() {
             // Nobody could have told: the next session orders a new one.
             return self.soil(id);
         }
+        let missing = self
+            .missing_reporter(id)
+            .map_or_else(String::new, |who| format!(", {who} has reported none"));
         let why = format!(
-            "no proof came within {} s{}",
+            "no proof came within {} s{missing}",
             self.settings.reset_after.as_secs(),
-            self.missing_proof(id)
         );
         self.reset_trouble(id, &why, why.clone());
     }
 
-    /// Of whom a proof is missing, where it is not the agent alone.
-    fn missing_proof(&self, id: BuilderId) -> String {
-        let record = self.builders.get(&id).map(|builder| &builder.record);
-        record
-            .filter(|record| !record.reset_proof.by_reporter)
-            .and_then(|record| record.reset_rule.reporter.as_ref())
-            .map_or_else(String::new, |who| format!(", {who} has reported none"))
+    /// Who else has to say that a reset is over, and has not.
+    fn missing_reporter(&self, id: BuilderId) -> Option<&Text<128>> {
+        let record = &self.builders.get(&id)?.record;
+        let reporter = record.reset_rule.reporter.as_ref();
+        reporter.filter(|_| !record.reset_proof.by_reporter)
     }
 
     fn reset_trouble(&mut self, id: BuilderId, why: &str, trouble: String) {
@@ -286,15 +288,21 @@ impl Farm {
             return;
         };
         builder.record.trouble = Some(Text::cut(trouble));
-        let retry = retry_at(now, builder.record.strikes);
-        builder.record.reset_retry = Some(retry);
-        self.deadlines.arm(Deadline::ResetRetry(id), retry);
-        // That may be its last strike, and then it is not tried again.
-        self.blame_builder(id, why);
-        let builder = self.builders.get(&id);
-        let line = match builder.and_then(|builder| builder.record.reset_retry) {
-            Some(retry) => format!("{why}; again in {} s", retry.since(now).as_secs()),
-            None => why.to_owned(),
+        if builder.record.mode != OperatorMode::Quarantined {
+            let retry = retry_at(now, builder.record.strikes);
+            builder.record.reset_retry = Some(retry);
+            self.deadlines.arm(Deadline::ResetRetry(id), retry);
+            // That may be its last strike, and then it is not tried again.
+            self.blame_builder(id, why);
+        }
+        let Some(builder) = self.builders.get_mut(&id) else {
+            return;
+        };
+        let line = if let Some(retry) = builder.record.reset_retry {
+            format!("{why}; again in {} s", retry.since(now).as_secs())
+        } else {
+            builder.record.reset_proof.asked = false;
+            why.to_owned()
         };
         self.note(LedgerKind::BuilderResetFailed, About::builder(id), line);
     }
@@ -320,7 +328,8 @@ impl Farm {
         );
     }
 
-    /// Leaves a builder that refused work in peace for a while.
+    /// Leaves a builder that refused work, or failed it too fast, in peace for a
+    /// while.
     pub(crate) fn rest(&mut self, id: BuilderId) {
         if let Some(builder) = self.builders.get_mut(&id) {
             builder.rests = true;
@@ -328,6 +337,12 @@ impl Farm {
             self.deadlines.arm(Deadline::Rest(id), until);
             self.step.touch_builder(id);
         }
+    }
+
+    /// It takes work again, unless the others have shown meanwhile what it is.
+    pub(crate) fn has_rested(&mut self, id: BuilderId) {
+        self.end_rest(id);
+        self.look_for_a_black_hole(id);
     }
 
     pub(crate) fn end_rest(&mut self, id: BuilderId) {

@@ -11,7 +11,6 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::agents::Agent;
-use crate::blame::AVOID_FAILED;
 use crate::clock::{Clock, GRACE, grace_floor};
 use crate::deadlines::{Deadline, Deadlines};
 use crate::dependencies::Dependencies;
@@ -22,7 +21,6 @@ use crate::jobs::{Avoid, Decided, State, Suites};
 use crate::leases::Loss;
 use crate::ledger::About;
 use crate::mutation::Planted;
-use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::record::{
     AgentRecord, BuilderRecord, Cleanliness, JobRecord, JobState, LedgerKind, Meta, Snapshot, Stage,
@@ -90,7 +88,6 @@ impl Farm {
             knowing: BTreeSet::new(),
             doubting: BTreeSet::new(),
             estimates: Estimates::restore(snapshot.durations),
-            pace: Pace::default(),
             tokens: BTreeMap::new(),
             deadlines: Deadlines::default(),
             sweep: Sweep::default(),
@@ -168,7 +165,9 @@ impl Farm {
     fn restore_job(&mut self, stored: JobRecord) {
         let id = stored.id;
         let mut job = self.compact(&stored);
-        let until = self.clock.now() + AVOID_FAILED;
+        // How long it was passed over is not stored; a crash loop that began
+        // that anew would never end it.
+        let until = self.floor();
         if !stored.excluded.is_empty() {
             job.rare_mut().avoids = stored
                 .excluded

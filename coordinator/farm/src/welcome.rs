@@ -67,7 +67,7 @@ impl Farm {
             let attempt = attempt.id;
             if let Entry::Vacant(standing) = standings.entry(attempt) {
                 standing.insert(Standing::Lost);
-                self.lose(job, Loss::Certain, "its agent does not hold it any more");
+                self.lose(job, Loss::OfHost, "its agent does not hold it any more");
             }
         }
         self.step.effects.push(Effect::Welcome {
@@ -240,7 +240,7 @@ impl Farm {
                 return Standing::Continue { acked };
             };
             if agent == id {
-                self.lose(attempt.job, Loss::Certain, why);
+                self.lose(attempt.job, Loss::OfHost, why);
             }
             return Standing::Abandon {
                 why: Reason::cut(why),

@@ -373,10 +373,149 @@ fn a_restart_does_not_give_a_job_back_to_the_builder_that_failed_it() {
     world.hello(&mut second);
     world.hello(&mut first);
     assert!(world.offers().is_empty() && world.waits(job));
-    world.pass(Duration::from_secs(9 * 60));
+    world.pass(Duration::from_secs(119));
     assert!(world.waits(job), "it has failed the job");
-    world.pass(Duration::from_secs(61));
-    assert!(!world.waits(job), "long ago");
+    world.pass(Duration::from_secs(2));
+    assert!(
+        !world.waits(job),
+        "what is left of the time is not known: grace is"
+    );
+}
+
+#[test]
+fn restarts_do_not_keep_a_job_from_a_builder_for_ever() {
+    let mut world = World::new();
+    let mut first = world.ready(1);
+    let mut second = world.ready(2);
+    let job = world.submit(spec("hello"));
+    let attempt = world.offered(&first);
+    world.running(&mut second, "other");
+    take(&mut world, &mut first, attempt, 1, builder_problem());
+    for _ in 0..40 {
+        world.restart();
+        world.hello(&mut second);
+        world.hello(&mut first);
+        world.clean_if_ordered(&mut first);
+        world.pass(Duration::from_secs(60));
+        if !world.waits(job) {
+            return;
+        }
+    }
+    panic!("every restart begins the time anew");
+}
+
+#[test]
+fn a_builder_that_is_away_or_unfit_is_no_other_one_that_could_take_the_job() {
+    for how in 0..3 {
+        let mut world = World::new();
+        let mut first = world.ready(1);
+        let mut second = world.ready(2);
+        match how {
+            0 => world.handle(Event::Closed { conn: second.conn }),
+            1 => reasons::fitness(&mut world, &mut second, Fitness::DiskLow),
+            _ => {
+                let act = crate::event::AgentAct::Revoke;
+                let agent = world.record(&second).agent;
+                let why = Text::default();
+                let asked = world.ask(Command::Agent { agent, act, why });
+                asked.unwrap();
+            }
+        }
+        world.submit(spec("hello"));
+        let attempt = world.offered(&first);
+        world.run(&mut first, attempt, builder_problem());
+        world.clean_if_ordered(&mut first);
+        world.deliver(attempt);
+        world.clean_if_ordered(&mut first);
+        assert!(
+            !world.waits(attempt.job),
+            "{how}: nobody else could take it"
+        );
+    }
+}
+
+#[test]
+fn a_builder_that_can_start_nothing_is_taken_out_and_costs_no_job_its_attempts() {
+    let mut world = World::new();
+    let mut broken = world.ready(1);
+    let jobs: Vec<JobId> = (0..8)
+        .map(|number| world.submit(spec(&format!("job{number}"))))
+        .collect();
+    for refusals in 1..=5 {
+        assert_eq!(world.record(&broken).mode, OperatorMode::Enabled);
+        let JobState::Live(live) = world
+            .store
+            .jobs
+            .values()
+            .map(|job| job.state.clone())
+            .find(|state| matches!(state, JobState::Live(_)))
+            .expect("it is given one after the other")
+        else {
+            unreachable!()
+        };
+        operators::refuse(&mut world, &mut broken, live.id, Refusal::Unfit);
+        assert_eq!(world.record(&broken).strikes, refusals);
+        world.clean_if_ordered(&mut broken);
+    }
+    let record = world.record(&broken);
+    assert_eq!(record.mode, OperatorMode::Quarantined);
+    assert!(record.mode_why.contains("refused"), "{}", record.mode_why);
+    let used = |job: &JobId| {
+        let job = &world.store.jobs[job];
+        job.attempt_number - job.refunded
+    };
+    let used: u16 = jobs.iter().map(used).sum();
+    assert_eq!(used, 1, "only the tie counts");
+}
+
+#[test]
+fn a_host_that_loses_its_builds_is_passed_over_and_then_taken_out() {
+    let mut world = World::new();
+    let mut busy = world.ready(1);
+    world.running(&mut busy, "long");
+    let mut flaky = world.ready(2);
+    let mut lost = Vec::new();
+    for reboots in 1..=5_u8 {
+        world.submit(spec(&format!("job{reboots}")));
+        let live = world.offered(&flaky);
+        world.accept(&mut flaky, live);
+        world.start(&mut flaky, live);
+        world.handle(Event::Closed { conn: flaky.conn });
+        flaky.hello.boot = BootId([100 + reboots; 16]);
+        world.hello(&mut flaky);
+        assert!(matches!(world.standing(live), Standing::Abandon { .. }));
+        assert_eq!(world.record(&flaky).strikes, u16::from(reboots));
+        flaky.held.clear();
+        lost.push(live.job);
+        world.clean_if_ordered(&mut flaky);
+        let again = world.offers();
+        assert!(
+            again.iter().all(|(_, offer)| !lost.contains(&offer.job)),
+            "what it lost goes elsewhere"
+        );
+    }
+    assert_eq!(world.record(&flaky).mode, OperatorMode::Quarantined);
+}
+
+#[test]
+fn a_result_that_is_given_back_pauses_where_it_goes_to_the_same_builder_again() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let job = world.submit(spec("later"));
+    let attempt = world.offered(&host);
+    let why = Reason::cut("the mirror is away");
+    take(
+        &mut world,
+        &mut host,
+        attempt,
+        1,
+        Outcome::GivenBack { why },
+    );
+    assert!(world.waits(job));
+    world.pass(Duration::from_secs(59));
+    assert!(world.waits(job));
+    world.pass(Duration::from_secs(2));
+    assert!(!world.waits(job));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::effect::{Link, RefusedCode};
 use crate::event::{AgentAct, BuilderAct};
-use crate::record::{AttemptEnd, OperatorMode};
+use crate::record::{AttemptEnd, Cleanliness, OperatorMode};
 use farmbell_protocol::agent_to_coordinator::{Condition, Fitness, Refusal};
 
 fn act(world: &mut World, host: &Host, act: BuilderAct) -> Result<Reply, Refused> {
@@ -79,6 +79,90 @@ fn an_act_that_ends_one_mode_leaves_the_others_alone() {
 }
 
 #[test]
+fn a_builder_that_is_out_of_service_is_not_drained_and_not_made_manual() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    for (out, ender) in [
+        (OperatorMode::Quarantined, "builder resume b1"),
+        (OperatorMode::Disabled, "builder enable b1"),
+    ] {
+        set(&mut world, &host, out);
+        for wrong in [
+            BuilderAct::Set(OperatorMode::Manual),
+            BuilderAct::Set(OperatorMode::Draining),
+            BuilderAct::Drain { within_ms: 1000 },
+        ] {
+            let refused = act(&mut world, &host, wrong).unwrap_err();
+            assert!(refused.fix.contains(ender), "{refused:?}");
+            assert_eq!(world.record(&host).mode, out, "and what it is in stands");
+        }
+    }
+}
+
+#[test]
+fn draining_again_keeps_the_time_and_says_it() {
+    let mut world = World::new();
+    let mut host = world.ready(1);
+    let attempt = world.running(&mut host, "long");
+    act(&mut world, &host, BuilderAct::Drain { within_ms: 600_000 }).unwrap();
+    assert!(world.record(&host).mode_why.starts_with("within 600 s: "));
+    set(&mut world, &host, OperatorMode::Draining);
+    world.pass(Duration::from_secs(601));
+    assert!(world.waits(attempt.job), "ten minutes were given");
+    set(&mut world, &host, OperatorMode::Enabled);
+    set(&mut world, &host, OperatorMode::Draining);
+    assert_eq!(world.record(&host).drain_deadline, None);
+}
+
+#[test]
+fn a_builder_taken_out_by_its_resets_is_reset_once_whenever_somebody_asks() {
+    let mut world = World::new();
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(200));
+        let nonce = world.record(&host).nonce.expect("it is tried again");
+        world.fail_reset(&mut host, nonce);
+    }
+    assert_eq!(world.record(&host).mode, OperatorMode::Quarantined);
+    for _ in 0..2 {
+        world.pass(Duration::from_secs(3600));
+        assert_eq!(world.record(&host).cleanliness, Cleanliness::Dirty);
+        act(&mut world, &host, BuilderAct::Reset).unwrap();
+        let nonce = world.reset_order().expect("somebody has mended it");
+        world.fail_reset(&mut host, nonce);
+        assert_eq!(world.record(&host).strikes, 5, "it is out already");
+    }
+    act(&mut world, &host, BuilderAct::Reset).unwrap();
+    world.clean(&mut host);
+    let record = world.record(&host);
+    assert_eq!(
+        (record.trouble.is_none(), record.mode),
+        (true, OperatorMode::Quarantined)
+    );
+}
+
+#[test]
+fn a_builder_that_nothing_is_done_with_is_not_reset_and_says_why() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    set(&mut world, &host, OperatorMode::Disabled);
+    let refused = act(&mut world, &host, BuilderAct::Reset).unwrap_err();
+    assert!(refused.fix.contains("builder enable b1"), "{refused:?}");
+    set(&mut world, &host, OperatorMode::Enabled);
+    let agent = world.record(&host).agent;
+    let (act_of, why) = (AgentAct::Revoke, Text::default());
+    let asked = world.ask(Command::Agent {
+        agent,
+        act: act_of,
+        why,
+    });
+    asked.unwrap();
+    let refused = act(&mut world, &host, BuilderAct::Reset).unwrap_err();
+    assert!(refused.cause.contains("revoked"), "{refused:?}");
+}
+
+#[test]
 fn a_manual_builder_is_cleaned_and_given_nothing() {
     let mut world = World::new();
     let mut host = world.host(1);
@@ -143,6 +227,8 @@ fn a_revoked_agents_work_is_fenced_at_once() {
     world.ask(act(AgentAct::Revoke)).unwrap();
     assert_eq!(world.close_code(), Some(CloseCode::Revoked));
     assert!(world.waits(attempt.job));
+    let cost = world.store.jobs[&attempt.job].refunded;
+    assert_eq!(cost, 1, "an operator's word costs no attempt");
     assert_eq!(world.hello(&mut host), Some(CloseCode::Revoked));
     assert!(world.ask(act(AgentAct::Approve)).is_err());
     world.ask(act(AgentAct::Remove)).unwrap();

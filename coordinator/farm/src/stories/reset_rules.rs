@@ -319,3 +319,19 @@ fn a_reporter_that_says_nothing_is_named_when_the_time_is_over_and_may_report_a_
     assert_eq!(record.strikes, 2);
     assert_eq!(record.trouble.as_ref().unwrap().as_str(), "no such image");
 }
+#[test]
+fn a_reporter_that_says_nothing_has_failed_also_while_the_agent_is_away() {
+    let mut world = World::new();
+    let host = world.ready(1);
+    rule(&mut world, &host, ResetWhen::After, Some("vm-manager"));
+    act(&mut world, &host, "kim", BuilderAct::Reset).unwrap();
+    world.handle(Event::Closed { conn: host.conn });
+    world.pass(Duration::from_secs(10 * 60 + 1));
+    let record = world.record(&host);
+    assert_eq!(record.strikes, 1);
+    let trouble = record.trouble.clone().unwrap();
+    assert!(
+        trouble.contains("vm-manager has reported none"),
+        "{trouble}"
+    );
+}

@@ -105,6 +105,28 @@ fn sealed_outputs_that_stop_travelling_are_given_up() {
 }
 
 #[test]
+fn a_job_whose_outputs_did_not_travel_goes_elsewhere_and_nobody_is_struck() {
+    let mut world = World::new();
+    let mut other = world.ready(1);
+    world.running(&mut other, "long");
+    let mut host = world.ready(2);
+    let attempt = world.running(&mut host, "hello");
+    world.end(&mut host, attempt, Outcome::Succeeded);
+    world.seal(&mut host, attempt);
+    world.clean(&mut host);
+    world.pass(Duration::from_secs(10 * 60 + 1));
+    assert!(
+        world.waits(attempt.job),
+        "its builder is free, and not asked"
+    );
+    let record = world.record(&host);
+    assert_eq!(
+        (record.strikes, record.cleanliness),
+        (0, Cleanliness::Clean)
+    );
+}
+
+#[test]
 fn outputs_that_nobody_has_announced_are_no_result() {
     let mut world = World::new();
     let mut host = world.ready(1);
