@@ -116,7 +116,7 @@ pub(crate) fn attempt(job: u64, end: Option<AttemptEnd>) -> AttemptRecord {
         sealed: None,
         log_closed: None,
         collected: false,
-        upload_deadline: None,
+        progress_deadline: None,
         end,
     }
 }

@@ -193,7 +193,7 @@ impl Farm {
         }
         for job in &agent.live {
             self.deadlines.disarm(Deadline::Accept(*job));
-            self.deadlines.disarm(Deadline::Upload(*job));
+            self.deadlines.disarm(Deadline::Progress(*job));
         }
     }
 

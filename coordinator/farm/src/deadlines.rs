@@ -16,8 +16,9 @@ pub(crate) enum Deadline {
     Accept(JobId),
     /// The agent did not answer a wish to cancel.
     Cancel(JobId),
-    /// Sealed outputs stopped travelling.
-    Upload(JobId),
+    /// An attempt came no further: its inputs or sealed outputs stopped
+    /// travelling, or nobody said that its outputs are gathered.
+    Progress(JobId),
     /// A reset took too long.
     Reset(BuilderId),
     /// A failed reset is tried again.

@@ -202,7 +202,7 @@ impl Farm {
                 Deadline::Lost(agent) => self.silent_too_long(agent),
                 Deadline::Accept(job) => self.offer_unanswered(job),
                 Deadline::Cancel(job) => self.cancel_unanswered(job),
-                Deadline::Upload(job) => self.upload_stalled(job),
+                Deadline::Progress(job) => self.stalled(job),
                 Deadline::Reset(builder) => self.reset_too_long(builder),
                 Deadline::ResetRetry(builder) => self.retry_reset(builder),
                 Deadline::Avoid(job) => self.avoid_less(job),

@@ -103,7 +103,10 @@ impl Farm {
             format!("job {id} is unfinished and waits for dependencies too")
         })?;
         match job.live() {
-            Some(live) => self.check_live(id, job, live),
+            Some(live) => {
+                self.check_live(id, job, live)?;
+                self.check_comes_on(id, live)
+            }
             None => self.check_waiting(id, job),
         }
     }
@@ -177,6 +180,17 @@ impl Farm {
                 )
             },
         )
+    }
+
+    /// What it waits for at this stage has a deadline while its agent is there.
+    fn check_comes_on(&self, id: JobId, live: &AttemptRecord) -> Result<(), Breach> {
+        let agent = self.agents.get(&live.agent);
+        let awaited = agent.is_none_or(|agent| agent.conn.is_none())
+            || self.patience(live.stage).is_none()
+            || self.deadlines.at(Deadline::Progress(id)).is_some();
+        holds("I9", awaited, || {
+            format!("{} may stay {} for ever", live.id, live.stage.as_str())
+        })
     }
 
     fn check_builder(&self, id: BuilderId, builder: &Builder) -> Result<(), Breach> {

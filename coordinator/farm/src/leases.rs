@@ -114,7 +114,7 @@ impl Farm {
             sealed: None,
             log_closed: None,
             collected: false,
-            upload_deadline: None,
+            progress_deadline: None,
             end: None,
         }));
         builder.record.occupation = Occupation::Held { attempt };
@@ -161,7 +161,7 @@ impl Farm {
             return None;
         };
         attempt.end = Some(end);
-        attempt.upload_deadline = None;
+        attempt.progress_deadline = None;
         let owner = job.owner;
         let used = held_seconds(&attempt, since);
         self.queue
@@ -172,7 +172,7 @@ impl Farm {
         for deadline in [
             Deadline::Accept(job_id),
             Deadline::Cancel(job_id),
-            Deadline::Upload(job_id),
+            Deadline::Progress(job_id),
         ] {
             self.deadlines.disarm(deadline);
         }

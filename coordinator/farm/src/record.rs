@@ -291,9 +291,9 @@ pub struct AttemptRecord {
     /// The log's stored length, once it is closed.
     pub log_closed: Option<u64>,
     pub collected: bool,
-    /// When the farm stops waiting for bytes of sealed outputs; moved on by
-    /// progress.
-    pub upload_deadline: Option<Time>,
+    /// When the farm stops waiting for what comes next: bytes of inputs, the
+    /// seal, bytes of sealed outputs; moved on by progress. None while it runs.
+    pub progress_deadline: Option<Time>,
     /// Set when the attempt is over.
     pub end: Option<AttemptEnd>,
 }

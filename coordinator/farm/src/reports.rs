@@ -4,6 +4,7 @@
 //! result means (verdicts.rs) nor what a reset proves (reset.rs).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use farmbell_protocol::agent_to_coordinator::{
     Accepted, AgentFrame, Ended, OutputsLost, Refusal, Refused, Sealed, Started,
@@ -26,9 +27,12 @@ use crate::ledger::About;
 use crate::mutation::Mutation;
 use crate::record::{AttemptEnd, AttemptRecord, Change, LedgerKind, SealedRecord, Stage};
 
-/// Progress of an upload is written down when it moved the deadline by this
+/// Gathering and hashing what a build left takes this many times as long at
+/// most as nothing may arrive on the way: at a card's 20 MB/s, 70 GB by default.
+const SEALING: u32 = 6;
+/// Progress is written down when it moved the deadline by this
 /// part of the whole; in between, memory is enough.
-const UPLOAD_WRITE_PART: u32 = 4;
+const PROGRESS_WRITE_PART: u32 = 4;
 
 impl Farm {
     pub(crate) fn report(&mut self, conn: ConnId, frame: AgentFrame) {
@@ -207,6 +211,7 @@ impl Farm {
         if let Some(live) = self.live_mut(report.attempt.job) {
             live.stage = Stage::Accepted;
         }
+        self.begin_progress(report.attempt.job);
     }
 
     fn refused(&mut self, report: &Refused) {
@@ -266,6 +271,9 @@ impl Farm {
         };
         live.stage = Stage::Running;
         live.started = Some(wall);
+        live.progress_deadline = None;
+        self.deadlines
+            .disarm(Deadline::Progress(report.attempt.job));
         let about = About::attempt(live.id).on(live.builder).of(live.agent);
         self.note(LedgerKind::JobRunning, about, "");
     }
@@ -283,6 +291,7 @@ impl Farm {
         let about = About::attempt(live.id).on(live.builder).of(live.agent);
         let line = crate::verdicts::outcome_words(&report.outcome);
         self.note(LedgerKind::JobCollecting, about, line);
+        self.begin_progress(report.attempt.job);
     }
 
     fn sealed(&mut self, report: &Sealed) {
@@ -315,7 +324,7 @@ impl Farm {
             report.outputs, report.output_bytes, report.log_bytes
         );
         self.note(LedgerKind::JobFinishing, about, line);
-        self.renew_upload(job);
+        self.begin_progress(job);
         self.settle(job);
     }
 
@@ -336,7 +345,7 @@ impl Farm {
         };
         live.log_closed = Some(bytes);
         self.step.touch_job(attempt.job);
-        self.renew_upload(attempt.job);
+        self.renew_progress(attempt.job);
         self.settle(attempt.job);
     }
 
@@ -360,10 +369,10 @@ impl Farm {
         self.settle(attempt.job);
     }
 
-    /// Bytes of sealed outputs arrived.
+    /// Bytes of inputs or outputs travelled.
     pub(crate) fn progress(&mut self, attempt: AttemptId) {
         if self.live_attempt(attempt).is_some() {
-            self.renew_upload(attempt.job);
+            self.renew_progress(attempt.job);
         }
     }
 
@@ -380,27 +389,45 @@ impl Farm {
         self.live_mut(attempt.job)
     }
 
-    /// Bytes are travelling: they have the whole time again.
-    pub(crate) fn renew_upload(&mut self, job: JobId) {
-        let span = self.settings.upload_after;
+    /// How long an attempt at this stage may come no further. One that runs has
+    /// its own limit, and an offer its own answer.
+    pub(crate) fn patience(&self, stage: Stage) -> Option<Duration> {
+        match stage {
+            Stage::Accepted | Stage::Finishing => Some(self.settings.upload_after),
+            Stage::Collecting => Some(self.settings.upload_after * SEALING),
+            Stage::Assigned | Stage::Running => None,
+        }
+    }
+
+    /// It came to another stage, which has a time of its own.
+    fn begin_progress(&mut self, job: JobId) {
+        if let Some(live) = self.live_mut(job) {
+            live.progress_deadline = None;
+        }
+        self.renew_progress(job);
+    }
+
+    /// It came further: it has the whole time again.
+    pub(crate) fn renew_progress(&mut self, job: JobId) {
+        let stage = self.live_mut(job).map(|live| live.stage);
+        let Some(span) = stage.and_then(|stage| self.patience(stage)) else {
+            return;
+        };
         let at = self.clock.now() + span;
         let Some(live) = self.live_mut(job) else {
             return;
         };
-        if live.stage != Stage::Finishing {
-            return;
-        }
-        let moved = live.upload_deadline.map(|before| at.since(before));
-        if moved.is_none_or(|moved| moved >= span / UPLOAD_WRITE_PART) {
-            live.upload_deadline = Some(at);
+        let moved = live.progress_deadline.map(|before| at.since(before));
+        if moved.is_none_or(|moved| moved >= span / PROGRESS_WRITE_PART) {
+            live.progress_deadline = Some(at);
             self.step.touch_job(job);
         }
-        self.deadlines.arm(Deadline::Upload(job), at);
+        self.deadlines.arm(Deadline::Progress(job), at);
     }
 
     /// The agent is back: what was left of the time is left still, but enough
     /// for the bulk connection to be opened again.
-    pub(crate) fn resume_upload(&mut self, job: JobId) {
+    pub(crate) fn resume_progress(&mut self, job: JobId) {
         let now = self.clock.now();
         let just_started = now < self.meta.started + GRACE;
         let floor = if just_started {
@@ -408,25 +435,31 @@ impl Farm {
         } else {
             now + GRACE
         };
-        let stored = self.live_mut(job).and_then(|live| live.upload_deadline);
+        let stored = self.live_mut(job).and_then(|live| live.progress_deadline);
         match stored {
-            Some(at) => self.deadlines.arm(Deadline::Upload(job), at.max(floor)),
-            None => self.renew_upload(job),
+            Some(at) => self.deadlines.arm(Deadline::Progress(job), at.max(floor)),
+            None => self.renew_progress(job),
         }
     }
 
-    pub(crate) fn upload_stalled(&mut self, job: JobId) {
+    pub(crate) fn stalled(&mut self, job: JobId) {
         let Some(live) = self.live_mut(job) else {
             return;
         };
-        let (attempt, builder, agent) = (live.id, live.builder, live.agent);
-        let why = format!(
-            "no byte of its outputs arrived for {} s",
-            self.settings.upload_after.as_secs()
-        );
-        // The network's fault, it may be, which is nobody's; but not there again.
+        let (attempt, builder, agent, stage) = (live.id, live.builder, live.agent, live.stage);
+        let Some(span) = self.patience(stage) else {
+            return;
+        };
+        let (what, loss) = match stage {
+            // The network's fault, it may be, which is nobody's.
+            Stage::Accepted => ("it did not start, and no byte of its inputs", Loss::Certain),
+            Stage::Collecting => ("no word that its outputs are gathered", Loss::OfHost),
+            Stage::Finishing => ("no byte of its outputs", Loss::Certain),
+            Stage::Assigned | Stage::Running => return,
+        };
+        let why = format!("{what} arrived for {} s", span.as_secs());
         self.avoid(job, builder, true);
-        self.lose(job, Loss::Certain, &why);
+        self.lose(job, loss, &why);
         self.abandon(agent, attempt, &Reason::cut(&*why));
     }
 }

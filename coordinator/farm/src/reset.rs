@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use farmbell_protocol::agent_to_coordinator::{
-    Clean, Condition, ResetFailed, ResetStage, ScriptFailure,
+    Clean, Condition, Fitness, ResetFailed, ResetStage, ScriptFailure,
 };
 use farmbell_protocol::bounded::Text;
 use farmbell_protocol::coordinator_to_agent::{BuilderAck, CoordinatorFrame, Reset};
@@ -19,6 +19,7 @@ use crate::builders::Builder;
 use crate::deadlines::Deadline;
 use crate::effect::{Link, Refused, RefusedCode};
 use crate::farm::Farm;
+use crate::leases::Loss;
 use crate::ledger::About;
 use crate::mutation::Mutation;
 use crate::record::{
@@ -320,12 +321,21 @@ impl Farm {
         };
         builder.record.fitness = report.fitness;
         builder.record.fitness_why = report.why.clone();
+        let occupation = builder.record.occupation;
+        let agent = builder.record.agent;
         self.end_refusals(id);
         self.note(
             LedgerKind::BuilderFitness,
             About::builder(id),
             format!("{}: {}", report.fitness.as_str(), report.why),
         );
+        if let (Fitness::Unkillable, Occupation::Held { attempt }) = (report.fitness, occupation) {
+            // Nothing will ever be heard of its end, and the job need not wait
+            // for a reboot.
+            let why = format!("its build cannot be killed: {}", report.why);
+            self.lose(attempt.job, Loss::OfHost, &why);
+            self.abandon(agent, attempt, &why);
+        }
     }
 
     /// Leaves a builder that refused work, or failed it too fast, in peace for a

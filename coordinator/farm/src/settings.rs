@@ -23,7 +23,9 @@ pub struct Settings {
     pub cancel_after: Duration,
     /// How long a reset and its probe may take.
     pub reset_after: Duration,
-    /// How long sealed outputs may travel without a byte arriving.
+    /// How long inputs and sealed outputs may travel without a byte arriving.
+    /// Gathering and hashing outputs, of which nothing is heard, may take six
+    /// times as long.
     pub upload_after: Duration,
     /// How long an offer may stay unanswered on a live session.
     pub accept_after: Duration,

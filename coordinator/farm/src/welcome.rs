@@ -314,8 +314,8 @@ impl Farm {
         self.step.effects.push(Effect::Admit { agent: id, attempt });
         if let Some(sealed) = sealed {
             self.step.effects.push(Effect::Expect { attempt, sealed });
-            self.resume_upload(job_id);
         }
+        self.resume_progress(job_id);
         if let Some(why) = abort
             && !self.planted.is(Mutation::CancelForgotten)
         {

@@ -124,9 +124,17 @@ fn builders_that_contradict_the_books_are_noticed() {
             live(farm, attempt.job).stage = Stage::Finishing;
             let builder = farm.builders.values_mut().next().unwrap();
             builder.uploads.insert(attempt.job);
+            farm.renew_progress(attempt.job);
         }),
         "I1",
         "held by what is sealed"
+    );
+    assert_eq!(
+        broken(|farm, attempt, _| {
+            live(farm, attempt.job).stage = Stage::Collecting;
+        }),
+        "I9",
+        "nobody waits for its seal"
     );
 }
 

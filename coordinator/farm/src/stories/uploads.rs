@@ -2,6 +2,8 @@
 //! take.
 
 use super::*;
+use farmbell_protocol::agent_to_coordinator::Fitness;
+
 use crate::record::{Cleanliness, Occupation, OperatorMode};
 
 const LOST_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -105,6 +107,47 @@ fn sealed_outputs_that_stop_travelling_are_given_up() {
 }
 
 #[test]
+fn an_attempt_that_does_not_come_to_its_start_or_its_seal_is_given_up() {
+    for (ended, minutes, strikes) in [(false, 10, 0), (true, 60, 1)] {
+        let mut world = World::new();
+        let mut host = world.ready(1);
+        let job = world.submit(spec("hello"));
+        let attempt = world.offered(&host);
+        world.accept(&mut host, attempt);
+        if ended {
+            world.start(&mut host, attempt);
+            world.pass(Duration::from_secs(24 * 3600));
+            assert!(!world.waits(job), "a build takes what it takes");
+            world.end(&mut host, attempt, Outcome::Succeeded);
+        }
+        world.pass(Duration::from_secs(minutes * 60 - 1));
+        world.handle(Event::Progress { attempt });
+        world.pass(Duration::from_secs(minutes * 60 - 1));
+        assert_eq!(world.store.jobs[&job].attempt_number, 1, "bytes travelled");
+        world.restart();
+        world.hello(&mut host);
+        world.pass(Duration::from_secs(119));
+        assert_eq!(world.store.jobs[&job].attempt_number, 1, "grace");
+        world.now = world.now + Duration::from_secs(2);
+        world.handle(Event::Wake);
+        assert!(world.abandoned(attempt));
+        assert_eq!(world.record(&host).strikes, strikes);
+        assert!(world.waits(job), "its builder is dirty");
+    }
+}
+
+#[test]
+fn a_job_whose_build_cannot_be_killed_does_not_wait_for_the_reboot() {
+    let mut world = World::new();
+    let mut stuck = world.ready(1);
+    let attempt = world.running(&mut stuck, "hello");
+    let other = world.ready(2);
+    reasons::fitness(&mut world, &mut stuck, Fitness::Unkillable);
+    assert!(world.abandoned(attempt));
+    assert_eq!(world.offered(&other).job, attempt.job);
+}
+
+#[test]
 fn a_job_whose_outputs_did_not_travel_goes_elsewhere_and_nobody_is_struck() {
     let mut world = World::new();
     let mut other = world.ready(1);
@@ -190,7 +233,7 @@ fn crashes_do_not_let_outputs_travel_for_ever() {
 fn how_far_outputs_have_come_is_written_down_in_quarters_of_their_time() {
     let (mut world, _host, attempt) = travelling();
     let stored = |world: &World| match &world.store.jobs[&attempt.job].state {
-        JobState::Live(live) => live.upload_deadline.unwrap(),
+        JobState::Live(live) => live.progress_deadline.unwrap(),
         other => panic!("{other:?}"),
     };
     let first = stored(&world);
