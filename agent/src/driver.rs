@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use farmbell_protocol::agent_to_coordinator::ResetScope;
+use farmbell_protocol::agent_to_coordinator::{Fitness, ResetScope};
 use farmbell_protocol::builder::{Builder, Effect, Event, Record, ResetReport};
 use farmbell_protocol::client::session::{Desk, ToBuilder};
 use farmbell_protocol::id::AttemptId;
@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::attend::Making;
-use crate::disk;
 use crate::failpoint::{self, Failpoint};
+use crate::health;
 use crate::host::{BuilderHost, blocking};
 use crate::reset;
 use crate::spool::Spool;
@@ -38,6 +38,9 @@ const EVENTS_MAX: usize = 256;
 const LINGER: Duration = Duration::from_millis(100);
 /// Before a disk that failed is tried again; nothing is said meanwhile.
 const DISK_RETRY: Duration = Duration::from_secs(5);
+
+/// How often a host that is too hot is looked at.
+const COOLING: Duration = Duration::from_secs(30);
 
 /// How the whole agent comes to its end, told to every builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +75,8 @@ pub(crate) struct Driver {
     tell: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
     released: Released,
+    /// When a host that is too hot is looked at again.
+    cooling: Option<Instant>,
     /// Where the next attempt will be.
     spare: Option<Making>,
     spares_made: u32,
@@ -93,6 +98,7 @@ impl Driver {
             tell,
             tasks: JoinSet::new(),
             released: Released::default(),
+            cooling: None,
             spare: None,
             spares_made: 0,
             leaving: Leaving::No,
@@ -111,7 +117,7 @@ impl Driver {
         busy: &mut Option<mpsc::Sender<Infallible>>,
     ) {
         self.perform(first).await;
-        self.look_at_disk();
+        self.look_at_host();
         self.desk.resume();
         loop {
             let idle = self.leaving > Leaving::No && !self.desk.builder().holds_attempts();
@@ -125,12 +131,13 @@ impl Driver {
             let effects = tokio::select! {
                 Some(message) = session.recv() => {
                     if matches!(message, ToBuilder::Linked { .. }) {
-                        self.look_at_disk();
+                        self.look_at_host();
                     }
                     self.desk.take(self.now(), message)
                 }
                 Some(event) = self.events.recv() => {
                     let nothing_runs = nothing_runs(&event);
+                    self.heed_heat(&event);
                     let effects = self.desk.handle(self.now(), event);
                     self.perform(effects).await;
                     if nothing_runs {
@@ -151,6 +158,11 @@ impl Driver {
                 () = sleep_until(wake) => self.desk.handle(self.now(), Event::Wake),
                 () = sleep_until(self.released.due) => {
                     self.clear_released().await;
+                    continue;
+                }
+                () = sleep_until(self.cooling) => {
+                    self.cooling = None;
+                    self.look_at_host();
                     continue;
                 }
             };
@@ -295,7 +307,7 @@ impl Driver {
                     }
                     say(&tell, Event::ResetEnded { nonce, report }).await;
                     // The next job does not wait for a look.
-                    tell_of_disk(host, &tell).await;
+                    tell_of_host(host, &tell).await;
                 });
             }
             Effect::Probe { nonce } => {
@@ -308,10 +320,17 @@ impl Driver {
         }
     }
 
-    fn look_at_disk(&mut self) {
+    fn heed_heat(&mut self, event: &Event) {
+        if let Event::Fitness { fitness, .. } = event {
+            let hot = *fitness == Fitness::Throttled;
+            self.cooling = hot.then(|| Instant::now() + COOLING);
+        }
+    }
+
+    fn look_at_host(&mut self) {
         let (host, tell) = (self.host.clone(), self.tell.clone());
         self.tasks
-            .spawn(async move { tell_of_disk(host, &tell).await });
+            .spawn(async move { tell_of_host(host, &tell).await });
     }
 
     /// An event for the brain, behind those that wait.
@@ -337,10 +356,10 @@ const fn is_release(record: &Record) -> bool {
     matches!(record, Record::Released { .. })
 }
 
-async fn tell_of_disk(host: BuilderHost, tell: &mpsc::Sender<Event>) {
-    match blocking(move || disk::look(&host)).await {
+async fn tell_of_host(host: BuilderHost, tell: &mpsc::Sender<Event>) {
+    match blocking(move || health::look(&host)).await {
         Ok(event) => say(tell, event).await,
-        Err(error) => tracing::warn!(%error, "the disk was not looked at"),
+        Err(error) => tracing::warn!(%error, "the host was not looked at"),
     }
 }
 

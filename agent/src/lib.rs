@@ -12,7 +12,6 @@
 pub mod attempt;
 pub mod cli;
 pub mod config;
-mod disk;
 pub mod doctor;
 pub mod facts;
 pub mod failpoint;
@@ -29,6 +28,8 @@ mod attend;
 mod canary;
 mod chain;
 mod driver;
+mod health;
+mod heat;
 mod host;
 mod launcher;
 mod places;

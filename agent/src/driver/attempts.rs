@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use super::{Driver, LINGER, say};
 use crate::attempt::AttemptDir;
 use crate::attend::{Attendant, ORDERS_MAX, stop_after};
-use crate::disk;
 use crate::failpoint::{self, Failpoint};
+use crate::health;
 use crate::host::{BuilderHost, blocking};
 use crate::launcher;
 use crate::places::{self, Spare, stricter};
@@ -163,7 +163,7 @@ impl Driver {
         self.tasks.spawn(async move {
             let gathered = blocking(move || {
                 let gathered = gather(&host, attempt, spec.as_deref(), &slot);
-                (gathered, Some(disk::look(&host)))
+                (gathered, Some(health::look(&host)))
             });
             let (gathered, looked) = gathered.await.unwrap_or_else(|error| {
                 let why = Reason::cut(format!("gathering its outputs failed: {error}"));
@@ -218,7 +218,7 @@ impl Driver {
             let (done, removed) = oneshot::channel();
             tidy.later(move || {
                 let removed = launcher::remove(&host.dir(attempt), &host.place, attempt);
-                drop(done.send(removed.map(|()| disk::look(&host))));
+                drop(done.send(removed.map(|()| health::look(&host))));
             });
             match removed.await.map_err(io::Error::other).flatten() {
                 Ok(looked) => say(&tell, looked).await,

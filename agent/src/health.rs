@@ -1,6 +1,7 @@
-//! Whether the disk below a builder's attempts can take another one. Owns the
-//! look and its words. When to look is the driver's: whenever what the builder
-//! does may have changed the answer, and never by the clock.
+//! Whether a builder's host can take another attempt: its disk, its heat. Owns
+//! the look and its words. When to look is the driver's: whenever what the
+//! builder does may have changed the answer, and by the clock only while it
+//! is too hot, since cooling down is nobody's doing.
 
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use farmbell_protocol::agent_to_coordinator::Fitness;
 use farmbell_protocol::builder::Event;
 
 use crate::facts;
+use crate::heat;
 use crate::host::BuilderHost;
 
 /// Looks; what was found is for the brain. Blocking.
@@ -20,7 +22,16 @@ pub(crate) fn look(host: &BuilderHost) -> Event {
         facts::free_bytes(place),
         host.disk_low_bytes,
     );
-    Event::Fitness { fitness, why }
+    let slowed = (fitness == Fitness::Fit)
+        .then(|| heat::slowed_by(Path::new(heat::SYS)))
+        .flatten();
+    match slowed {
+        Some(why) => Event::Fitness {
+            fitness: Fitness::Throttled,
+            why,
+        },
+        None => Event::Fitness { fitness, why },
+    }
 }
 
 fn judge(place: &Path, builder: &str, read_only: bool, free: u64, low: u64) -> (Fitness, String) {
