@@ -47,6 +47,8 @@ mod problem;
 mod queue;
 mod restore;
 mod show;
+#[cfg(test)]
+mod stories;
 mod submissions;
 mod tokens;
 mod watch;

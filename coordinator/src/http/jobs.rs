@@ -265,21 +265,42 @@ pub(super) async fn explain(
     Path(id): Path<String>,
 ) -> Result<Json<ExplainView>> {
     let job = lookup::job(&api, &caller, &id).await?;
-    // What is done may be forgotten by the farm, but not by the store.
-    if let JobState::Done(_) = job.state {
-        return Ok(Json(ExplainView {
-            plan: wait_of(&api, &job).await?.as_ref().map(show::plan),
-            job: show::job(&job),
-        }));
-    }
-    let reply = api.look(Command::Explain { job: job.id }).await?;
-    let Reply::Explained { job, explanation } = reply else {
-        return Err(unexpected(&reply));
+    Ok(Json(explained(&api, job).await?))
+}
+
+/// Why a job waits that the store had as this, or what became of it since.
+pub(super) async fn explained(api: &Api, job: JobRecord) -> Result<ExplainView> {
+    let job = match job.state {
+        // What is done may be forgotten by the farm, but not by the store.
+        JobState::Done(_) => job,
+        JobState::Waiting { .. } | JobState::Live(_) => match why(api, job.id).await? {
+            Some((job, explanation)) => {
+                return Ok(ExplainView {
+                    job: show::job(&job),
+                    plan: explanation.as_ref().map(show::plan),
+                });
+            }
+            None => again(api, job.id).await?,
+        },
     };
-    Ok(Json(ExplainView {
+    Ok(ExplainView {
+        plan: wait_of(api, &job).await?.as_ref().map(show::plan),
         job: show::job(&job),
-        plan: explanation.as_ref().map(show::plan),
-    }))
+    })
+}
+
+/// A job as it is now and why it waits, if it does; none once it has its
+/// verdict and nothing runs it again.
+pub(super) async fn why(
+    api: &Api,
+    job: JobId,
+) -> Result<Option<(Box<JobRecord>, Option<Explanation>)>> {
+    match api.look(Command::Explain { job }).await {
+        Ok(Reply::Explained { job, explanation }) => Ok(Some((job, explanation))),
+        Ok(reply) => Err(unexpected(&reply)),
+        Err(problem) if matches!(problem.code, Code::NotFound | Code::Conflict) => Ok(None),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Why a job with a verdict may still run again, if it may.
@@ -287,12 +308,8 @@ async fn wait_of(api: &Api, job: &JobRecord) -> Result<Option<Explanation>> {
     if failure(job) != Some(FailureKind::DependencyWait) {
         return Ok(None);
     }
-    match api.look(Command::Explain { job: job.id }).await {
-        Ok(Reply::Explained { explanation, .. }) => Ok(explanation),
-        Ok(reply) => Err(unexpected(&reply)),
-        Err(problem) if problem.code == Code::Conflict => Ok(None),
-        Err(problem) => Err(problem),
-    }
+    let why = why(api, job.id).await?;
+    Ok(why.and_then(|(_, explanation)| explanation))
 }
 
 /// How a job failed, if it did.

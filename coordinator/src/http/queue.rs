@@ -3,21 +3,19 @@
 
 use axum::Json;
 use axum::extract::State;
-use farmbell_farm::effect::Reply;
-use farmbell_farm::event::Command;
 use farmbell_protocol::id::JobId;
 
 use super::caller::Caller;
 use super::problem::Result;
-use super::wire::{Code, QueueView, QueuedView};
-use super::{Api, builders, show};
+use super::wire::{QueueView, QueuedView};
+use super::{Api, builders, jobs, show};
 
 pub(super) async fn queue(State(api): State<Api>, caller: Caller) -> Result<Json<QueueView>> {
     let overview = builders::ask(&api).await?;
-    let mut jobs = Vec::with_capacity(overview.queue.len());
+    let mut queued = Vec::with_capacity(overview.queue.len());
     for job in &overview.queue {
         if caller.sees_private() || !job.private {
-            jobs.push(QueuedView {
+            queued.push(QueuedView {
                 reason: reason(&api, job.id).await?,
                 job: show::job(job),
             });
@@ -27,20 +25,13 @@ pub(super) async fn queue(State(api): State<Api>, caller: Caller) -> Result<Json
         waiting: overview.waiting,
         oldest_waiting_ms: overview.oldest_waiting_ms,
         dependents: overview.dependents,
-        jobs,
+        jobs: queued,
     }))
 }
 
 /// Why a job waits, in one sentence; empty if it does not any more.
 pub(super) async fn reason(api: &Api, job: JobId) -> Result<String> {
-    match api.look(Command::Explain { job }).await {
-        Ok(Reply::Explained {
-            explanation: Some(explanation),
-            ..
-        }) => Ok(explanation.summary),
-        Ok(_) => Ok(String::new()),
-        // It ended in this very moment.
-        Err(problem) if problem.code == Code::NotFound => Ok(String::new()),
-        Err(problem) => Err(problem),
-    }
+    let why = jobs::why(api, job).await?;
+    let explanation = why.and_then(|(_, explanation)| explanation);
+    Ok(explanation.map_or_else(String::new, |explanation| explanation.summary))
 }
