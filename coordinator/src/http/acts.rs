@@ -8,7 +8,7 @@ use farmbell_farm::event::{Command, Filter, JobAct, PackageKey};
 use farmbell_protocol::bounded::Text;
 
 use super::caller::{Caller, Operator};
-use super::extract::Said;
+use super::extract::{Said, named};
 use super::problem::{Result, invalid};
 use super::wire::{
     BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobView,
@@ -38,6 +38,12 @@ pub(super) async fn bulk(
     Operator(by): Operator,
     Said(request): Said<BulkRequest>,
 ) -> Result<Json<BulkView>> {
+    if request.filter == FilterSpec::default() {
+        return Err(invalid(
+            "the filter names nothing, so that every job of the farm would be meant",
+            "Add an owner, submission, architecture or name, or \"waiting\": true for all that wait.",
+        ));
+    }
     let command = Command::Bulk {
         filter: filter(&request.filter)?,
         act: act(request.act),
@@ -79,13 +85,13 @@ pub(super) async fn provide(
     Operator(by): Operator,
     Said(request): Said<PackageRequest>,
 ) -> Result<Json<PackageRequest>> {
-    let text = |field, text: &str| name(field, Some(text)).map(Option::unwrap_or_default);
     let command = Command::Provide {
         version: name("version", Some(&request.version))?.unwrap_or_default(),
         package: PackageKey {
             name: name("name", Some(&request.name))?.unwrap_or_default(),
-            architecture: text("architecture", &request.architecture)?,
-            suite: text("suite", &request.suite)?,
+            architecture: name("architecture", Some(&request.architecture))?.unwrap_or_default(),
+            // An archive may have but one.
+            suite: bounded("suite", &request.suite)?,
             owner: None,
         },
     };
@@ -118,7 +124,13 @@ fn filter(spec: &FilterSpec) -> Result<Filter> {
 }
 
 fn name<const MAX: usize>(field: &str, text: Option<&str>) -> Result<Option<Text<MAX>>> {
-    text.map(Text::new).transpose().map_err(|e| {
+    named(field, text)?
+        .map(|text| bounded(field, text))
+        .transpose()
+}
+
+fn bounded<const MAX: usize>(field: &str, text: &str) -> Result<Text<MAX>> {
+    Text::new(text).map_err(|e| {
         invalid(
             format!("the {field} has {} bytes; there may be {}", e.length, e.max),
             "Nothing has so long a name.",

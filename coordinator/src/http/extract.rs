@@ -27,6 +27,18 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
+/// What a field names, if it was given. An empty value names nothing, and is
+/// refused: whoever's variable was empty did not mean everything.
+pub(super) fn named<'t>(field: &str, text: Option<&'t str>) -> Result<Option<&'t str>, Problem> {
+    if text.is_some_and(|text| text.trim().is_empty()) {
+        return Err(invalid(
+            format!("the {field} is empty"),
+            "Name one, or leave the field out where it may be.",
+        ));
+    }
+    Ok(text)
+}
+
 /// A JSON body; an empty one stands for `null`.
 #[derive(Debug)]
 pub(super) struct Said<T>(pub(super) T);

@@ -13,7 +13,7 @@ use farmbell_protocol::outcome::{FailureKind, Verdict};
 use serde::Deserialize;
 
 use super::caller::{Caller, Operator};
-use super::extract::{Asked, Said};
+use super::extract::{Asked, Said, named};
 use super::lookup::{self, Ordinal};
 use super::problem::{Result, invalid, not_found};
 use super::watch::Watch;
@@ -128,9 +128,9 @@ fn filter(query: &ListQuery) -> Result<JobFilter> {
             ));
         }
     };
-    let owner = query
-        .owner
-        .as_deref()
+    named("arch", query.arch.as_deref())?;
+    named("name", query.name.as_deref())?;
+    let owner = named("owner", query.owner.as_deref())?
         .map(Text::new)
         .transpose()
         .map_err(|_| not_found("no owner has so long a name", "Check the name."))?;

@@ -2,12 +2,13 @@
 //! the real socket, to the real farm on a real store. No agent takes part; what
 //! the `farmbell` command asks for is told in `cli/stories.rs`.
 
+mod acts;
 mod reading;
 
 use std::path::PathBuf;
 
 use axum::body::Bytes;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use farmbell_farm::Settings;
 use farmbell_farm::effect::Effect;
 use farmbell_farm::record::JobRecord;
@@ -23,7 +24,7 @@ use super::*;
 use crate::driver::{self, Guard, Outbox, Parts};
 use crate::specs::Specs;
 use crate::store::Sqlite;
-use wire::Submitted;
+use wire::{BulkView, Code, JobList, Submitted};
 
 /// No agent is connected: nothing has to be performed.
 struct NoAgents;
@@ -46,6 +47,7 @@ struct World {
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
+    headers: HeaderMap,
     body: Bytes,
 }
 
@@ -111,8 +113,13 @@ impl World {
         let answer = sender.send_request(request).await.unwrap();
         Answer {
             status: answer.status(),
+            headers: answer.headers().clone(),
             body: answer.into_body().collect().await.unwrap().to_bytes(),
         }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        self.ask(Method::GET, path, "").await.json()
     }
 
     async fn post(&self, path: &str, body: Value) -> Answer {
@@ -136,11 +143,36 @@ impl World {
         let record = self.api.read(move |queries| queries.job(job)).await;
         record.unwrap().expect("it was submitted")
     }
+
+    /// The names of the jobs that a query lists.
+    async fn jobs(&self, query: &str) -> Vec<String> {
+        let list: JobList = self.get(&format!("/api/v1/jobs?{query}")).await;
+        list.jobs.into_iter().map(|job| job.name).collect()
+    }
 }
 
 impl Answer {
     fn json<T: DeserializeOwned>(&self) -> T {
         assert!(self.status.is_success(), "{self:?}");
         serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// A refusal, whole as [`Problem`] promises it.
+    fn problem(&self) -> Problem {
+        assert!(!self.status.is_success(), "{self:?}");
+        let problem: Problem = serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("it is refused without a problem ({e}): {self:?}"));
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert!(!problem.cause.is_empty() && !problem.fix.is_empty());
+        problem
+    }
+
+    fn is_invalid(&self, words: &[&str]) {
+        let problem = self.problem();
+        assert_eq!(problem.code, Code::Invalid, "{problem:?}");
+        let said = format!("{} {}", problem.cause, problem.fix);
+        for word in words {
+            assert!(said.contains(word), "{word} is not in: {said}");
+        }
     }
 }

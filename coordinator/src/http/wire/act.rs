@@ -24,7 +24,9 @@ pub struct JobActRequest {
     pub reason: String,
 }
 
-/// The same to every unfinished job that matches all that is given.
+/// The same to every job that matches all that is given: to those that are
+/// unfinished, and by `cancel` and `supersede` also to finished ones that wait
+/// for their dependencies, which are given up then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BulkRequest {
@@ -34,6 +36,7 @@ pub struct BulkRequest {
     pub reason: String,
 }
 
+/// Which jobs; it has to name something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterSpec {
@@ -42,7 +45,7 @@ pub struct FilterSpec {
     pub architecture: Option<String>,
     /// The whole name.
     pub name: Option<String>,
-    /// Only those that wait.
+    /// Only those that wait for a builder.
     pub waiting: bool,
 }
 

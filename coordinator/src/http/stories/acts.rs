@@ -1,0 +1,52 @@
+//! Stories of acts that say less than they need.
+
+use super::*;
+
+#[tokio::test]
+async fn a_bulk_operation_that_names_nothing_is_refused() {
+    let world = World::start().await;
+    world.submit("one").await;
+    world.submit("two").await;
+    for filter in [json!({}), json!({ "waiting": false })] {
+        let body = json!({ "filter": filter, "act": "cancel" });
+        let answer = world.post("/api/v1/bulk", body).await;
+        answer.is_invalid(&["every job", "owner", "\"waiting\": true"]);
+    }
+    assert_eq!(world.jobs("state=waiting").await.len(), 2);
+    // All that wait may be meant, and is said so.
+    let all = json!({ "filter": { "waiting": true }, "act": "cancel" });
+    let done: BulkView = world.post("/api/v1/bulk", all).await.json();
+    assert_eq!((done.changed, done.finished), (2, true));
+}
+
+#[tokio::test]
+async fn an_empty_value_is_refused_where_something_has_to_be_named() {
+    let world = World::start().await;
+    world.submit("one").await;
+    for field in ["owner", "submission", "architecture", "name"] {
+        let body = json!({ "filter": { field: "", "waiting": true }, "act": "cancel" });
+        let answer = world.post("/api/v1/bulk", body).await;
+        answer.is_invalid(&[if field == "submission" {
+            "no submission"
+        } else {
+            field
+        }]);
+    }
+    for field in ["state", "owner", "arch", "name", "submission", "cursor"] {
+        let path = format!("/api/v1/jobs?{field}=");
+        world.ask(Method::GET, &path, "").await.is_invalid(&[]);
+    }
+    let brake = json!({ "architecture": "", "least": 5 });
+    let answer = world.post("/api/v1/brake", brake).await;
+    answer.is_invalid(&["architecture"]);
+    let package = json!({ "name": "foo", "version": "1", "architecture": "all", "suite": "" });
+    for field in ["name", "version", "architecture"] {
+        let mut without = package.clone();
+        without[field] = json!("");
+        let answer = world.post("/api/v1/packages", without).await;
+        answer.is_invalid(&[field]);
+    }
+    let answer = world.post("/api/v1/packages", package).await;
+    assert_eq!(answer.status, StatusCode::OK, "a suite may be empty");
+    assert_eq!(world.jobs("state=waiting").await, ["one"]);
+}
