@@ -24,7 +24,7 @@ use super::*;
 use crate::driver::{self, Guard, Outbox, Parts};
 use crate::specs::Specs;
 use crate::store::Sqlite;
-use wire::{BulkView, Code, JobList, Submitted};
+use wire::{BulkView, Code, ExplainView, JobList, Submitted};
 
 /// No agent is connected: nothing has to be performed.
 struct NoAgents;

@@ -50,3 +50,25 @@ async fn an_empty_value_is_refused_where_something_has_to_be_named() {
     assert_eq!(answer.status, StatusCode::OK, "a suite may be empty");
     assert_eq!(world.jobs("state=waiting").await, ["one"]);
 }
+
+#[tokio::test]
+async fn a_brake_is_lifted_by_null_and_never_by_leaving_it_out() {
+    let world = World::start().await;
+    let job = world.submit("slow").await;
+    let path = format!("/api/v1/jobs/{job}/explain");
+    let braked = async || {
+        let explained: ExplainView = world.get(&path).await;
+        explained.plan.unwrap().summary.contains("brake at 50")
+    };
+    let set = world.post("/api/v1/brake", json!({ "least": 50 })).await;
+    assert_eq!((set.status, braked().await), (StatusCode::OK, true));
+    for body in [json!({}), json!({ "reason": "oops" })] {
+        let answer = world.post("/api/v1/brake", body).await;
+        answer.is_invalid(&["least"]);
+    }
+    world.ask(Method::POST, "/api/v1/brake", "").await.problem();
+    assert!(braked().await);
+    let lift = json!({ "least": null });
+    let lifted = world.post("/api/v1/brake", lift).await;
+    assert_eq!((lifted.status, braked().await), (StatusCode::OK, false));
+}

@@ -1,6 +1,6 @@
 //! Acts on jobs, one or many, and on the queue.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What is done to a job, with its parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +80,14 @@ pub struct BrakeRequest {
     /// `null`: every architecture.
     #[serde(default)]
     pub architecture: Option<String>,
-    /// `null` lifts it.
+    /// `null` lifts it; left out, it would mean nothing.
+    #[serde(deserialize_with = "nullable")]
     pub least: Option<i32>,
     #[serde(default)]
     pub reason: String,
+}
+
+/// A field that may be `null`, but has to be there.
+fn nullable<'de, D: Deserializer<'de>>(field: D) -> Result<Option<i32>, D::Error> {
+    Option::deserialize(field)
 }
