@@ -9,7 +9,7 @@ use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::ParseIdError;
 
 use super::caller::{Caller, Operator};
-use super::extract::{Asked, Said};
+use super::extract::{Asked, Said, named};
 use super::problem::{Result, invalid, not_found};
 use super::wire::{Act, ActQuery, BuilderView, Code, OverviewView, Problem};
 use super::{Api, show, unexpected};
@@ -89,7 +89,9 @@ fn reset_rule(query: ActQuery) -> Result<BuilderAct> {
                 "It is after, before or by-hand.",
             )
         })?;
-    let reporter = query.reporter.map(Text::new).transpose().map_err(|e| {
+    // Nobody could be an empty one, and no reset would ever be reported.
+    let reporter = named("reporter", query.reporter.as_deref())?;
+    let reporter = reporter.map(Text::new).transpose().map_err(|e| {
         invalid(
             format!("the reporter's name has {} bytes", e.length),
             "Name who asks, as `farmbell events` shows it.",

@@ -72,3 +72,13 @@ async fn a_brake_is_lifted_by_null_and_never_by_leaving_it_out() {
     let lifted = world.post("/api/v1/brake", lift).await;
     assert_eq!((lifted.status, braked().await), (StatusCode::OK, false));
 }
+
+#[tokio::test]
+async fn a_reporter_whom_nobody_can_be_is_refused() {
+    let world = World::start().await;
+    for reporter in ["", "%20"] {
+        let path = format!("/api/v1/builders/b1/reset-rule?when=after&reporter={reporter}");
+        let answer = world.post(&path, json!(null)).await;
+        answer.is_invalid(&["the reporter is empty"]);
+    }
+}
