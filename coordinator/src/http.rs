@@ -19,13 +19,15 @@
 //! | `POST packages` | an archive's hook: a package can be had, jobs that lacked it run again |
 //! | `GET artifacts/ID/NAME` | |
 //! | `GET overview`, `queue`, `builders`, `agents` | the farm at one moment |
+//! | `GET builders/NAME` | one builder, and what its host lacks |
 //! | `POST builders/NAME/ACT`, `agents/NAME/ACT` | the operator's acts |
 //! | `GET`, `POST tokens`, `POST tokens/ID/revoke` | |
 //! | `POST restore/accept` | after a restored backup |
 //! | `GET events?after&tail&follow` | NDJSON, or server-sent events by `Accept` |
 //!
-//! Beside it `/` (the builders page), `/metrics` and `/healthz`. Refusals are
-//! [`wire::Problem`]s: cause, fix, and a code for programs.
+//! Beside it `/` (the builders page; `/live` and `/assets/NAME` are its own),
+//! `/metrics` and `/healthz`. Refusals are [`wire::Problem`]s: cause, fix, and a
+//! code for programs.
 
 mod acts;
 mod agents;
@@ -58,6 +60,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post, put};
 use farmbell_farm::effect::Reply;
 use farmbell_farm::event::{Actor, Command};
@@ -180,8 +183,7 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/agents/{name}/{act}", post(agents::act))
         .route("/tokens", get(tokens::list).post(tokens::create))
         .route("/tokens/{id}/revoke", post(tokens::revoke))
-        .route("/events", get(events::events))
-        .fallback(no_such_route);
+        .route("/events", get(events::events));
     Router::new()
         .nest("/api/v1", v1)
         .route("/", get(pages::page))
@@ -190,6 +192,7 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(health::healthz))
         .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
         .layer(axum::middleware::from_fn(caller::same_site))
         .layer(axum::Extension(viewers))
         .layer(axum::Extension(observed))
@@ -197,9 +200,18 @@ fn router(api: Api, viewers: pages::Viewers, observed: metrics::Observed) -> Rou
         .with_state(api)
 }
 
-async fn no_such_route(uri: axum::http::Uri) -> Problem {
+async fn no_such_route(uri: Uri) -> Problem {
     problem::not_found(
         format!("there is nothing at {}", uri.path()),
         "Check the path; the API is under /api/v1.",
     )
+}
+
+/// The router adds the header `Allow`.
+async fn no_such_method(method: Method) -> (StatusCode, Problem) {
+    let problem = problem::invalid(
+        format!("{method} is nothing that this path takes"),
+        "The header Allow names what it takes.",
+    );
+    (StatusCode::METHOD_NOT_ALLOWED, problem)
 }

@@ -2,13 +2,13 @@
 //! farm's commands.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use farmbell_farm::effect::Reply;
 use farmbell_farm::event::{Command, Filter, JobAct, PackageKey};
 use farmbell_protocol::bounded::Text;
 
 use super::caller::{Caller, Operator};
-use super::extract::{Said, named};
+use super::extract::{Addressed, Said, named};
 use super::problem::{Result, invalid};
 use super::wire::{
     BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobView,
@@ -19,7 +19,7 @@ use super::{Api, jobs, lookup, unexpected};
 pub(super) async fn one(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Said(request): Said<JobActRequest>,
 ) -> Result<Json<JobView>> {
     let caller = Caller::Operator(by.clone());

@@ -1,14 +1,14 @@
 //! Agents: looking at identities and the operator's acts on them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use farmbell_farm::effect::Reply;
 use farmbell_farm::event::{AgentAct, Command};
 use farmbell_farm::record::AgentRecord;
 use farmbell_protocol::bounded::Text;
 
 use super::caller::Operator;
-use super::extract::Said;
+use super::extract::{Addressed, Said};
 use super::problem::{Result, not_found};
 use super::wire::{Act, AgentView, Code, Problem};
 use super::{Api, show, unexpected};
@@ -24,7 +24,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<AgentView>>>
 pub(super) async fn act(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path((name, word)): Path<(String, String)>,
+    Addressed((name, word)): Addressed<(String, String)>,
     Said(said): Said<Option<Act>>,
 ) -> Result<Json<Option<AgentView>>> {
     let act = match word.as_str() {

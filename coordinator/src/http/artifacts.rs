@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use farmbell_farm::record::{AttemptEnd, AttemptRecord, JobRecord, JobState};
@@ -11,6 +11,7 @@ use farmbell_protocol::digest::Digest;
 
 use super::blobs;
 use super::caller::Caller;
+use super::extract::Addressed;
 use super::problem::{Result, internal, not_found};
 use super::wire::ArtifactView;
 use super::{Api, lookup, show};
@@ -18,7 +19,7 @@ use super::{Api, lookup, show};
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
 ) -> Result<Json<Vec<ArtifactView>>> {
     let job = lookup::job(&api, &caller, &id).await?;
     let attempts = lookup::attempts(&api, &job).await?;
@@ -53,7 +54,7 @@ pub(super) async fn of_job(
 pub(super) async fn get(
     State(api): State<Api>,
     caller: Caller,
-    Path((id, name)): Path<(String, String)>,
+    Addressed((id, name)): Addressed<(String, String)>,
 ) -> Result<Response> {
     let job = lookup::job(&api, &caller, &id).await?;
     let attempts = lookup::attempts(&api, &job).await?;

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use farmbell_protocol::digest::Digest;
@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use super::caller::Operator;
+use super::extract::Addressed;
 use super::problem::{Result, internal, invalid, not_found};
 use super::wire::{Code, Problem};
 use super::{Api, blocking};
@@ -30,7 +31,7 @@ const PIECE: usize = 256 << 10;
 pub(super) async fn put(
     State(api): State<Api>,
     Operator(_): Operator,
-    Path(digest): Path<String>,
+    Addressed(digest): Addressed<String>,
     body: Body,
 ) -> Result<StatusCode> {
     let digest = parse(&digest)?;
@@ -97,7 +98,7 @@ impl Read for PieceReader {
 pub(super) async fn get(
     State(api): State<Api>,
     Operator(_): Operator,
-    Path(digest): Path<String>,
+    Addressed(digest): Addressed<String>,
 ) -> Result<Response> {
     let digest = parse(&digest)?;
     // Whoever looks whether it is here means to submit a job with it.

@@ -1,7 +1,7 @@
 //! Builders: looking at them and the operator's acts on them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use farmbell_farm::effect::{BuilderView as FarmView, Overview, Reply};
 use farmbell_farm::event::{BuilderAct, Command};
 use farmbell_farm::record::{OperatorMode, ResetRule, ResetWhen};
@@ -9,7 +9,7 @@ use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::ParseIdError;
 
 use super::caller::{Caller, Operator};
-use super::extract::{Asked, Said, named};
+use super::extract::{Addressed, Asked, Said, named};
 use super::problem::{Result, invalid, not_found};
 use super::wire::{Act, ActQuery, BuilderView, Code, OverviewView, Problem};
 use super::{Api, show, unexpected};
@@ -26,7 +26,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<BuilderView>
 
 pub(super) async fn show(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Addressed(name): Addressed<String>,
 ) -> Result<Json<BuilderView>> {
     let overview = ask(&api).await?;
     let found = find(&overview, &name)?;
@@ -39,7 +39,7 @@ pub(super) async fn show(
 pub(super) async fn act(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path((name, word)): Path<(String, String)>,
+    Addressed((name, word)): Addressed<(String, String)>,
     Asked(query): Asked<ActQuery>,
     Said(said): Said<Option<Act>>,
 ) -> Result<Json<Option<BuilderView>>> {

@@ -1,8 +1,8 @@
-//! What a request says, read or refused with a [`Problem`]: query strings and
-//! JSON bodies. Owns the limit on bodies that are held in memory.
+//! What a request says, read or refused with a [`Problem`]: paths, query strings
+//! and JSON bodies. Owns the limit on bodies that are held in memory.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -12,6 +12,21 @@ use super::wire::{Code, Problem};
 /// The largest JSON body: 256 jobs with long parameters fit many times over,
 /// and a hundred such requests at once still fit into memory.
 pub(super) const JSON_MAX: usize = 8 << 20;
+
+/// What the variable parts of the path say.
+#[derive(Debug)]
+pub(super) struct Addressed<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Addressed<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|Path(said)| Self(said))
+            .map_err(|e| invalid(e.body_text(), "Check that part of the path."))
+    }
+}
 
 /// The query string.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use farmbell_farm::effect::{Explanation, Hold, Reply};
 use farmbell_farm::event::Command;
 use farmbell_farm::record::{JobRecord, JobState};
@@ -13,7 +13,7 @@ use farmbell_protocol::outcome::{FailureKind, Verdict};
 use serde::Deserialize;
 
 use super::caller::{Caller, Operator};
-use super::extract::{Asked, Said, named};
+use super::extract::{Addressed, Asked, Said, named};
 use super::lookup::{self, Ordinal};
 use super::problem::{Result, invalid, not_found};
 use super::watch::Watch;
@@ -183,7 +183,7 @@ impl ListQuery {
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
 ) -> Result<Json<JobDetail>> {
     let job = lookup::job(&api, &caller, &id).await?;
     let attempts = lookup::attempts(&api, &job).await?;
@@ -212,7 +212,7 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Said(act): Said<Option<Act>>,
 ) -> Result<Json<JobView>> {
     let job = lookup::job(&api, &Caller::Operator(by.clone()), &id)
@@ -226,7 +226,7 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Said(act): Said<Option<Act>>,
 ) -> Result<Json<JobView>> {
     let job = lookup::job(&api, &Caller::Operator(by.clone()), &id).await?;
@@ -241,7 +241,7 @@ pub(super) async fn retry(
 pub(super) async fn wake(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Said(act): Said<Option<Act>>,
 ) -> Result<Json<JobView>> {
     let caller = Caller::Operator(by.clone());
@@ -262,7 +262,7 @@ pub(super) async fn after(api: &Api, job: JobId, reply: Reply) -> Result<Json<Jo
 pub(super) async fn explain(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
 ) -> Result<Json<ExplainView>> {
     let job = lookup::job(&api, &caller, &id).await?;
     Ok(Json(explained(&api, job).await?))
@@ -336,7 +336,7 @@ pub(super) struct WaitQuery {
 pub(super) async fn wait(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Asked(query): Asked<WaitQuery>,
 ) -> Result<Json<WaitView>> {
     let mut watch = Watch::new(&api.farm);
@@ -378,7 +378,7 @@ pub(super) struct NextAttemptQuery {
 pub(super) async fn next_attempt(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Asked(query): Asked<NextAttemptQuery>,
 ) -> Result<Json<Option<String>>> {
     let after = query.after.as_deref().map(Ordinal::parse).transpose()?;

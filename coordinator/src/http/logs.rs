@@ -4,7 +4,7 @@
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use farmbell_farm::record::{AttemptRecord, JobRecord, JobState};
@@ -13,7 +13,7 @@ use futures_util::stream::try_unfold;
 use serde::Deserialize;
 
 use super::caller::Caller;
-use super::extract::Asked;
+use super::extract::{Addressed, Asked};
 use super::lookup::{self, Ordinal};
 use super::problem::{Result, internal, invalid, not_found};
 use super::watch::Watch;
@@ -46,7 +46,7 @@ fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Resul
 pub(super) async fn log(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Asked(query): Asked<LogQuery>,
 ) -> Result<Response> {
     let wanted = query.attempt.as_deref().map(Ordinal::parse).transpose()?;
@@ -89,7 +89,7 @@ pub(super) struct CutsQuery {
 pub(super) async fn cuts(
     State(api): State<Api>,
     caller: Caller,
-    Path(id): Path<String>,
+    Addressed(id): Addressed<String>,
     Asked(query): Asked<CutsQuery>,
 ) -> Result<Json<Vec<CutView>>> {
     let wanted = query.attempt.as_deref().map(Ordinal::parse).transpose()?;

@@ -5,7 +5,7 @@ mod live;
 mod scene;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
@@ -13,6 +13,7 @@ use futures_util::Stream;
 use serde::Serialize;
 
 use super::Api;
+use super::extract::Addressed;
 use super::problem::{Result, internal, not_found};
 use crate::page;
 
@@ -31,7 +32,7 @@ pub(super) async fn page(State(api): State<Api>) -> Result<Response> {
     Ok((headers(), Html(html)).into_response())
 }
 
-pub(super) async fn asset(Path(name): Path<String>) -> Result<Response> {
+pub(super) async fn asset(Addressed(name): Addressed<String>) -> Result<Response> {
     let asset = page::ASSETS
         .iter()
         .find(|asset| asset.name == name)

@@ -3,6 +3,7 @@
 //! the `farmbell` command asks for is told in `cli/stories.rs`.
 
 mod acts;
+mod problems;
 mod reading;
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //! and in the one answer that shows it; the farm gets only its hash.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use farmbell_farm::effect::Reply;
 use farmbell_farm::event::Command;
 use farmbell_farm::record::{Envelope, TokenRecord};
@@ -11,7 +11,7 @@ use farmbell_protocol::client::token::Token;
 use farmbell_protocol::digest::Digest;
 
 use super::caller::Operator;
-use super::extract::Said;
+use super::extract::{Addressed, Said};
 use super::problem::{Result, internal, invalid, not_found};
 use super::wire::{Act, EnvelopeView, TokenCreate, TokenCreated, TokenView};
 use super::{Api, show, unexpected};
@@ -76,7 +76,7 @@ pub(super) async fn list(
 pub(super) async fn revoke(
     State(api): State<Api>,
     Operator(by): Operator,
-    Path(id): Path<u64>,
+    Addressed(id): Addressed<u64>,
     Said(act): Said<Option<Act>>,
 ) -> Result<Json<TokenView>> {
     let why = Text::cut(act.unwrap_or_default().reason);

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The body of every answer that is not a success.
+/// The body of every answer that is not a success; only `/healthz` tells its
+/// state in one shape, well or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{cause}")]
 pub struct Problem {
