@@ -239,6 +239,34 @@ fn jobs_are_ordered_held_back_ended_and_built_again_one_or_many() {
 }
 
 #[test]
+fn jobs_are_found_by_each_word_that_tells_their_state() {
+    let mut farm = TestFarm::with_one_builder();
+    let mut desk = Desk::at(&farm);
+    let found = |cli: &Cli, state: &str| -> Vec<String> {
+        let list = cli.json(&["jobs", "--state", state]);
+        let jobs = list.as_array().unwrap();
+        jobs.iter()
+            .map(|job| job["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let runs = farm.cli().submit_script(&[], "exec sleep 600");
+    desk.events.next_of_job("job.running", &runs);
+    let held = desk.submit("held");
+    // What runs goes on; only its next attempt would be held back.
+    desk.does(&["job", "suspend", &runs], "job.suspended");
+    desk.does(&["job", "suspend", &held], "job.suspended");
+    assert_eq!(found(&desk.cli, "suspended"), [held.as_str()]);
+    assert_eq!(found(&desk.cli, "running"), [runs.as_str()]);
+
+    // Nobody is there to answer the wish.
+    farm.agents[0].kill();
+    desk.does(&["job", "cancel", &runs], "job.cancel_wished");
+    assert_eq!(found(&desk.cli, "cancelling"), [runs.as_str()]);
+    desk.does(&["job", "cancel", &held], "job.cancel_wished");
+    assert_eq!(found(&desk.cli, "suspended"), [""; 0]);
+}
+
+#[test]
 fn agents_and_tokens_are_revoked_and_removed() {
     let mut farm = TestFarm::with_one_builder();
     farm.add_agent("a2", &[BuilderPlan::named("b2")]);

@@ -111,8 +111,8 @@ impl JobList {
 fn filter(query: &ListQuery) -> Result<JobFilter> {
     let standing = match query.state.as_deref() {
         None => None,
-        Some("waiting") => Some(JobStanding::Waiting),
-        Some("live" | "assigned" | "running" | "collecting" | "finishing") => {
+        Some("waiting" | "suspended") => Some(JobStanding::Waiting),
+        Some("live" | "assigned" | "running" | "collecting" | "finishing" | "cancelling") => {
             Some(JobStanding::Live)
         }
         Some(
@@ -122,7 +122,8 @@ fn filter(query: &ListQuery) -> Result<JobFilter> {
         Some(other) => {
             return Err(invalid(
                 format!("'{other}' is no state of a job"),
-                "It is waiting, assigned, running, collecting, finishing, done, or a verdict: \
+                "It is waiting, suspended, assigned, running, collecting, finishing, \
+                 cancelling, done, or a verdict: \
                  succeeded, failed, cancelled, superseded, infrastructure; or of the \
                  failed: dependency_wait, chroot_problem.",
             ));
@@ -176,6 +177,9 @@ impl ListQuery {
                     || Some(state) == verdict
                     || Some(state) == kind
                     || state == "live"
+                    // Of those that wait, and of those that are live.
+                    || (state == "suspended" && job.suspended)
+                    || (state == "cancelling" && job.cancel.is_some())
             })
     }
 }

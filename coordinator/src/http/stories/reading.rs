@@ -19,3 +19,17 @@ async fn a_job_that_ends_while_it_is_looked_at_fails_no_look() {
     assert_eq!(explained.plan, None);
     assert_eq!(explained.job.verdict.unwrap().verdict, "cancelled");
 }
+
+#[tokio::test]
+async fn jobs_are_found_by_the_words_that_their_list_shows() {
+    let world = World::start().await;
+    let held = world.submit("held").await;
+    world.act(held, "suspend").await;
+    world.submit("free").await;
+    let ended = world.submit("ended").await;
+    world.act(ended, "suspend").await;
+    world.act(ended, "cancel").await;
+    assert_eq!(world.jobs("state=suspended").await, ["held"]);
+    assert_eq!(world.jobs("state=waiting").await, ["free", "held"]);
+    assert_eq!(world.jobs("state=cancelling").await, [""; 0]);
+}

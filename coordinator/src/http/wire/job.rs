@@ -35,7 +35,8 @@ pub struct JobView {
     pub builder: Option<String>,
     pub started: Option<Stamp>,
     pub cancel: Option<CancelView>,
-    /// Waiting, but not to be started until it is resumed.
+    /// Not to be started until it is resumed. Also true of a job that is worked
+    /// on: that goes on, and only a next attempt would be held back.
     #[serde(default)]
     pub suspended: bool,
     pub verdict: Option<VerdictView>,
