@@ -486,6 +486,17 @@ mod tests {
     }
 
     #[test]
+    fn two_commands_are_told_in_their_order() {
+        let mut scene = scene("b1", false, b"");
+        scene.overview.builders[0].mode = "quarantined".to_owned();
+        scene.overview.builders[0].reset.trouble = Some("rm: no".to_owned());
+        let html = scene.page().unwrap();
+        let both = "<code>farmbell builder reset b1 --reason WHY</code>, and once it is clean \
+                    <code>farmbell builder resume b1 --reason WHY</code></li>";
+        assert!(html.contains(both), "{html}");
+    }
+
+    #[test]
     fn an_empty_farm_says_what_to_type() {
         let mut scene = scene("x", false, b"");
         scene.overview.builders.clear();

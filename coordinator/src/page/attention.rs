@@ -13,7 +13,8 @@ pub(super) struct Trouble {
     pub(super) what: String,
     /// Where the command is typed, if not here.
     pub(super) on: Option<String>,
-    pub(super) command: String,
+    /// The second once the first has made the builder clean.
+    pub(super) commands: Vec<String>,
 }
 
 pub(super) fn troubles(overview: &OverviewView, now: Stamp) -> Vec<Trouble> {
@@ -24,21 +25,30 @@ pub(super) fn troubles(overview: &OverviewView, now: Stamp) -> Vec<Trouble> {
 
 fn trouble(builder: &BuilderView, work_waits: bool, now: Stamp) -> Option<Trouble> {
     let name = in_command(&builder.name);
-    let here = |act: &str| (None, format!("farmbell builder {act} {name} --reason WHY"));
+    let line = |act: &&str| format!("farmbell builder {act} {name} --reason WHY");
+    let here = |acts: &[&str]| (None, acts.iter().map(line).collect());
     let there = |command: &str| {
         (
             Some(inert::line(&builder.agent).into_owned()),
-            command.into(),
+            vec![command.to_owned()],
         )
     };
-    let (what, (on, command)) = if builder.link != "online" {
+    let reset_failed = builder.reset.trouble.is_some();
+    let (what, (on, commands)) = if builder.link != "online" {
         let since = span(builder.link_since.until_ms(now));
         let what = format!("{} for {since}", builder.link);
         (what, there("systemctl status farmbell-agent"))
-    } else if builder.reset.trouble.is_some() {
+    } else if reset_failed && builder.mode == "quarantined" {
+        let mode = with_reason(&builder.mode, &builder.mode_why);
+        (
+            format!("{mode}; its last reset failed, and what that wrote stands below"),
+            here(&["reset", "resume"]),
+        )
+    // A disabled one is not reset before it is enabled.
+    } else if reset_failed && builder.mode != "disabled" {
         (
             "dirty, and its reset failed; what that wrote stands below".to_owned(),
-            here("reset"),
+            here(&["reset"]),
         )
     } else if builder.fitness != "fit" {
         let why = with_reason(&builder.fitness, &builder.fitness_why);
@@ -54,13 +64,13 @@ fn trouble(builder: &BuilderView, work_waits: bool, now: Stamp) -> Option<Troubl
             "disabled" if work_waits => "enable",
             _ => return None,
         };
-        (with_reason(&builder.mode, &builder.mode_why), here(act))
+        (with_reason(&builder.mode, &builder.mode_why), here(&[act]))
     };
     Some(Trouble {
         builder: inert::line(&builder.name).into_owned(),
         what: inert::line(&what).into_owned(),
         on,
-        command,
+        commands,
     })
 }
 
@@ -93,7 +103,8 @@ mod tests {
         let mut farm = overview(one);
         farm.waiting = waiting;
         let mut all = troubles(&farm, Stamp(180_000));
-        all.pop().map(|trouble| (trouble.what, trouble.command))
+        all.pop()
+            .map(|trouble| (trouble.what, trouble.commands.join(", then ")))
     }
 
     #[test]
@@ -107,8 +118,50 @@ mod tests {
         assert_eq!(command, "farmbell builder resume atlas-1 --reason WHY");
         let reset = said(|one| one.reset.trouble = Some("rm: no".to_owned()), 0).unwrap();
         assert_eq!(reset.1, "farmbell builder reset atlas-1 --reason WHY");
+        let by_hand = |one: &mut BuilderView| {
+            one.mode = "manual".to_owned();
+            one.reset.trouble = Some("rm: no".to_owned());
+        };
+        let reset = said(by_hand, 1).unwrap();
+        assert_eq!(reset.1, "farmbell builder reset atlas-1 --reason WHY");
         let unfit = said(|one| one.fitness = "disk low".to_owned(), 0).unwrap();
         assert_eq!(unfit.1, "farmbell-agent doctor");
+    }
+
+    #[test]
+    fn a_quarantined_builder_is_reset_if_that_failed_and_then_taken_back() {
+        let after_strikes = |one: &mut BuilderView| {
+            one.mode = "quarantined".to_owned();
+            one.mode_why = "5 strikes, the last: the probe exited with 1".to_owned();
+        };
+        let failed = |one: &mut BuilderView| {
+            after_strikes(one);
+            one.reset.trouble = Some("rm: no".to_owned());
+        };
+        let (what, commands) = said(failed, 0).unwrap();
+        assert_eq!(
+            what,
+            "quarantined: 5 strikes, the last: the probe exited with 1; \
+             its last reset failed, and what that wrote stands below"
+        );
+        assert_eq!(
+            commands,
+            "farmbell builder reset atlas-1 --reason WHY, then \
+             farmbell builder resume atlas-1 --reason WHY"
+        );
+        let (_, clean) = said(after_strikes, 0).unwrap();
+        assert_eq!(clean, "farmbell builder resume atlas-1 --reason WHY");
+    }
+
+    #[test]
+    fn a_disabled_builder_is_enabled_whatever_its_last_reset_did() {
+        let aside = |one: &mut BuilderView| {
+            one.mode = "disabled".to_owned();
+            one.reset.trouble = Some("rm: no".to_owned());
+        };
+        assert_eq!(said(aside, 0), None);
+        let (_, command) = said(aside, 1).unwrap();
+        assert_eq!(command, "farmbell builder enable atlas-1 --reason WHY");
     }
 
     #[test]
