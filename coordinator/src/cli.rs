@@ -199,6 +199,8 @@ fn code(exit: Exit) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -221,5 +223,36 @@ mod tests {
         assert!(matches!(cli.unwrap().command, Command::Submit(_)));
         assert!(Cli::try_parse_from(["farmbell", "submit"]).is_err());
         assert!(Cli::try_parse_from(["farmbell", "submit", "a.dsc", "--", "ls"]).is_err());
+    }
+
+    /// As a script types it whose variable is not set: that may not mean all of them.
+    #[test]
+    fn an_empty_name_is_refused() {
+        for line in [
+            "job cancel --name ",
+            "job cancel --state ",
+            "job retry --owner ",
+            "job suspend --arch ",
+            "job wake --submission ",
+            "job supersede ",
+            "jobs --name ",
+            "job show ",
+            "job explain ",
+            "job wait ",
+            "logs ",
+            "artifacts ",
+            "artifact get ",
+            "builders --arch ",
+            "builder show ",
+            "builder drain ",
+            "agent revoke ",
+            "brake 5 --arch ",
+            "provide libfoo 1.0 --arch ",
+            "provide libfoo ",
+        ] {
+            let words = ["farmbell"].into_iter().chain(line.split(' '));
+            let refused = Cli::try_parse_from(words).expect_err(line);
+            assert_eq!(refused.kind(), ErrorKind::InvalidValue, "{line}: {refused}");
+        }
     }
 }

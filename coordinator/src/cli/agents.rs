@@ -1,6 +1,7 @@
 //! `farmbell agents` and `farmbell agent …`: identities and what the operator
 //! does with them.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::Context;
@@ -23,6 +24,7 @@ pub(super) enum AgentCommand {
 #[derive(Args, Debug)]
 pub(super) struct ActArgs {
     /// The agent's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Why; stands in the history
     #[arg(long, default_value = "")]

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::spec::FileName;
@@ -18,6 +19,7 @@ use crate::http::wire::ArtifactView;
 #[command(after_help = "Example:\n  farmbell artifacts k3v9")]
 pub(super) struct ArtifactsArgs {
     /// The job's id, or the beginning of it
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     job: String,
 }
 
@@ -30,7 +32,7 @@ pub(super) enum ArtifactCommand {
   farmbell artifact get k3v9/hello_2.10-3_amd64.deb")]
     Get {
         /// JOB, or JOB/NAME for one of them
-        #[arg(value_name = "JOB[/NAME]")]
+        #[arg(value_name = "JOB[/NAME]", value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// Only these names
         names: Vec<String>,

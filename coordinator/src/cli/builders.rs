@@ -1,6 +1,7 @@
 //! `farmbell builders` and `farmbell builder …`: looking at builders and the
 //! operator's acts on them.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::client::segment;
@@ -15,7 +16,7 @@ use crate::http::wire::{Act, BuilderView, Stamp};
   farmbell builders --arch arm64")]
 pub(super) struct BuildersArgs {
     /// Builders for this architecture
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", value_parser = NonEmptyStringValueParser::new())]
     arch: Option<String>,
 }
 
@@ -24,6 +25,7 @@ pub(super) enum BuilderCommand {
     /// Show everything known of a builder
     Show {
         /// The builder's name
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Give it work again
@@ -95,6 +97,7 @@ pub(super) enum BuilderCommand {
 #[derive(Args, Debug)]
 pub(super) struct ActArgs {
     /// The builder's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Why; stands beside the builder and in the history
     #[arg(long, default_value = "")]

@@ -1,5 +1,6 @@
 //! `farmbell queue`, `brake`, `provide` and `restore accept`: the farm as a whole.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::Context;
@@ -48,7 +49,7 @@ pub(super) struct BrakeArgs {
     #[arg(long)]
     lift: bool,
     /// Only for this architecture
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     arch: Option<String>,
     /// Why; stands in the history
     #[arg(long, default_value = "")]
@@ -60,11 +61,13 @@ pub(super) struct BrakeArgs {
   farmbell provide libfoo-dev 1:2.0-1 --arch amd64 --suite trixie")]
 pub(super) struct ProvideArgs {
     /// The binary package's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     name: String,
     /// Its whole version, with the epoch
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     version: String,
     /// Its architecture, or `all`
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     arch: String,
     /// The suite it is in: the same as of the jobs that wait for it
     #[arg(long, default_value = "")]

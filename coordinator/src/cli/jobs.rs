@@ -1,5 +1,6 @@
 //! `farmbell jobs` and `farmbell job …`: looking at jobs and acting on them.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::client::segment;
@@ -32,6 +33,7 @@ pub(super) enum JobCommand {
     #[command(after_help = "Example:\n  farmbell job show k3v9")]
     Show {
         /// The job's id, or the beginning of it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         job: String,
     },
     /// End jobs; a running one is aborted on its builder
@@ -105,7 +107,7 @@ pub(super) enum JobCommand {
     #[command(after_help = "Example:\n  farmbell job wait k3v9 --timeout 30m")]
     Wait {
         /// Ids of jobs, or the beginnings of them
-        #[arg(required = true)]
+        #[arg(required = true, value_parser = NonEmptyStringValueParser::new())]
         jobs: Vec<String>,
         /// Give up after this long; the job goes on
         #[arg(long, value_name = "SPAN", value_parser = units::milliseconds)]
@@ -115,6 +117,7 @@ pub(super) enum JobCommand {
     #[command(after_help = "Example:\n  farmbell job explain k3v9")]
     Explain {
         /// The job's id, or the beginning of it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         job: String,
     },
 }

@@ -7,6 +7,7 @@
 use std::io::Write;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::Context;
 use super::client::{Answer, Retries, Trouble, segment};
@@ -24,6 +25,7 @@ use crate::inert::Washer;
   farmbell logs --attempt 1.2 k3v9 > build.log")]
 pub(super) struct LogsArgs {
     /// The job's id, or the beginning of it
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     job: String,
     /// Go on while it is written, through all attempts, until the verdict
     #[arg(long, short)]

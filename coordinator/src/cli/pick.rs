@@ -2,6 +2,7 @@
 //! the filter's options, for lists and for acts on many jobs alike.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::StreamExt;
 use serde::Serialize;
 
@@ -27,19 +28,19 @@ pub(super) struct Filter {
     /// waiting, assigned, running, collecting, finishing, done, or a verdict:
     /// succeeded, failed, cancelled, superseded, infrastructure; or of the failed:
     /// `dependency_wait`, `chroot_problem`
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(super) state: Option<String>,
     /// Jobs of this owner
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(super) owner: Option<String>,
     /// Jobs for this architecture
-    #[arg(long, value_name = "ARCH")]
+    #[arg(long, value_name = "ARCH", value_parser = NonEmptyStringValueParser::new())]
     pub(super) arch: Option<String>,
     /// Jobs whose name begins so
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(super) name: Option<String>,
     /// The jobs of one submission
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(super) submission: Option<String>,
 }
 
@@ -47,6 +48,7 @@ pub(super) struct Filter {
 #[derive(Args, Clone, Debug)]
 pub(super) struct Pick {
     /// Ids of jobs, or the beginnings of them
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     jobs: Vec<String>,
     #[command(flatten)]
     filter: Filter,
