@@ -92,3 +92,23 @@ fn a_job_waits_for_its_dependencies_and_each_way_of_waking_it_works() {
         .run(&["provide", "baz", "one two", "--arch", "amd64"])
         .fails_naming(&["baz one two", "whole version"]);
 }
+
+#[test]
+fn a_wait_is_given_up_by_the_jobs_name_and_is_history_then() {
+    let farm = TestFarm::with_one_builder();
+    let never = farm.file("never");
+    let lacking = lacks("baz", never.to_str().unwrap());
+    let job = farm.cli().submit_script(&["--name", "lacking"], &lacking);
+    assert_eq!(waits_for(&ended(&farm, &job)), Some("baz"));
+    let act = |act: &str, filter: [&str; 2]| {
+        let said = farm.cli().run(&["job", act, filter[0], filter[1]]);
+        said.succeeds().stderr
+    };
+    // Only what is unfinished can be suspended.
+    assert_eq!(act("suspend", ["--name", "lack"]), "no job matches\n");
+    assert_eq!(act("cancel", ["--name", "lack"]), "done with 1 of 1 jobs\n");
+    assert_eq!(waits_for(&ended(&farm, &job)), None);
+    assert_eq!(act("cancel", ["--name", "lack"]), "no job matches\n");
+    let verdict = ["--state", "dependency_wait"];
+    assert_eq!(act("wake", verdict), "no job matches\n");
+}

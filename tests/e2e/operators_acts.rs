@@ -2,12 +2,13 @@
 //! stands in the history with who, when and why, and nonsense is refused with
 //! the cause, the fix and the documented exit code.
 
-use farmbell_tests::harness::{Agent, BuilderPlan, Cli, Entry, Events, Said, TestFarm};
+use farmbell_tests::harness::{Agent, BuilderPlan, Cli, Entry, Events, Said, TestFarm, text};
 use serde_json::Value;
 
 const REFUSED: Option<i32> = Some(7);
 const NOT_FOUND: Option<i32> = Some(3);
 const USAGE: Option<i32> = Some(2);
+const UNREACHABLE: Option<i32> = Some(5);
 
 /// Operates a farm and follows its history.
 struct Desk {
@@ -236,6 +237,122 @@ fn jobs_are_ordered_held_back_ended_and_built_again_one_or_many() {
     );
     let said = desk.cli.run(&["job", "set-priority", "much", &one]);
     assert_eq!(said.fails_naming(&["much"]).code, USAGE);
+}
+
+/// Jobs that nobody takes, by their names.
+fn submit_many(farm: &TestFarm, names: impl Iterator<Item = String>) -> Vec<String> {
+    let submit = |name: String| {
+        let unwanted = [
+            "--name",
+            &name,
+            "--tag",
+            "nobody-has-it",
+            "--allow-unmatched",
+        ];
+        farm.cli().submit_script(&unwanted, "true")
+    };
+    names.map(submit).collect()
+}
+
+#[test]
+fn an_act_on_many_jobs_by_name_passes_over_history_and_outlives_its_reader() {
+    let farm = TestFarm::start();
+    let cli = farm.cli();
+    // More than are on the way at once.
+    let hellos = submit_many(&farm, (0..40).map(|number| format!("hello-{number}")));
+    let states = |state: &str| {
+        let jobs = cli.json(&["jobs", "--all", "--state", state]);
+        jobs.as_array().unwrap().len()
+    };
+    let by_name = |act: &str, name: &str| cli.run(&["job", act, "--name", name]).succeeds();
+
+    let said = by_name("cancel", "hello");
+    assert_eq!(said.stderr, "done with 40 of 40 jobs\n");
+    assert_eq!(said.stdout.lines().count(), 40);
+    // Finished jobs of that name are not in the way.
+    let late = &submit_many(&farm, ["hello-late".to_owned()].into_iter())[0];
+    let said = by_name("cancel", "hello");
+    assert_eq!(said.stderr, "done with 1 of 1 jobs\n");
+    assert!(said.stdout.contains(late), "{said:#?}");
+    for (act, name) in [
+        ("cancel", "hello"),
+        ("suspend", "hello"),
+        ("wake", "hello"),
+        ("retry", "other"),
+    ] {
+        let said = by_name(act, name);
+        assert_eq!(
+            (said.stdout.as_str(), said.stderr.as_str()),
+            ("", "no job matches\n")
+        );
+    }
+
+    // `| head` has seen enough before the first line.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut retry = cli.command(&["job", "retry", "--state", "cancelled"]);
+    retry.stdout(writer).stderr(std::process::Stdio::piped());
+    let ended = retry.spawn().unwrap().wait_with_output().unwrap();
+    let said = Said::of(ended, "job retry").succeeds();
+    assert_eq!(said.stderr, "done with 41 of 41 jobs\n");
+    assert_eq!((states("waiting"), states("cancelled")), (41, 0));
+
+    // JSON is one value, whichever way jobs are picked.
+    let ids: Vec<&str> = hellos.iter().map(String::as_str).take(2).collect();
+    let suspended = cli.json(&["job", "suspend", "--name", "hello"]);
+    assert_eq!(suspended.as_array().unwrap().len(), 41, "{suspended:#}");
+    let resumed = cli.json(&["job", "resume", ids[0], ids[1]]);
+    assert_eq!(resumed.as_array().unwrap().len(), 2, "{resumed:#}");
+    assert_eq!(text(&cli.json(&["job", "resume", ids[0]]), "id"), ids[0]);
+    assert_eq!(
+        cli.json(&["job", "cancel", "--name", "other"]),
+        Value::Array(Vec::new())
+    );
+    let lines = cli
+        .run(&["--output", "ndjson", "job", "resume", "--name", "hello"])
+        .succeeds();
+    assert_eq!(lines.stdout.lines().count(), 41);
+    let scored = cli.run(&["job", "set-priority", "5", ids[0]]).succeeds();
+    assert!(scored.stdout.ends_with("waiting, score 5\n"), "{scored:#?}");
+}
+
+#[test]
+fn an_act_on_many_jobs_ends_with_the_worst_and_what_to_do() {
+    let mut farm = TestFarm::start();
+    let cli = farm.cli();
+    let jobs = submit_many(&farm, ["one", "two"].into_iter().map(str::to_owned));
+    let shown = cli.json(&["job", "show", &jobs[0]]);
+    let submission = text(&shown["job"], "submission");
+    cli.run(&["job", "cancel", &jobs[0]]).succeeds();
+
+    let said = cli.run(&["job", "suspend", &jobs[0], "zzzzzzzz", &jobs[1]]);
+    assert_eq!(said.code, REFUSED, "{said:#?}");
+    let (told, advice) = said.stderr.split_once("done with 1 of 3 jobs\n").unwrap();
+    assert!(told.contains("zzzzzzzz"), "{said:#?}");
+    assert_eq!(advice.matches("fix: ").count(), 1, "{said:#?}");
+    assert!(advice.contains("job retry"), "{said:#?}");
+
+    let pick = |submission: &str| {
+        cli.run(&[
+            "job",
+            "suspend",
+            "--name",
+            "other",
+            "--submission",
+            submission,
+        ])
+    };
+    assert_eq!(pick(&submission).succeeds().stderr, "no job matches\n");
+    let said = pick("szzzzzzzz").fails_naming(&["szzzzzzzz", "fix"]);
+    assert_eq!(said.code, NOT_FOUND, "{said:#?}");
+
+    farm.coordinator.kill();
+    let said = cli.run(&["job", "cancel", &jobs[0], &jobs[1]]);
+    assert_eq!(said.code, UNREACHABLE, "{said:#?}");
+    assert!(
+        said.stderr.contains("done with 0 of 2 jobs\nfix: "),
+        "{said:#?}"
+    );
 }
 
 #[test]

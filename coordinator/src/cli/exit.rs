@@ -144,16 +144,23 @@ pub(super) fn of_job(job: &JobView) -> Exit {
 
 /// The failure as it stands on the terminal, without its colour.
 pub(super) fn text(failure: &Failure) -> String {
-    let mut text = inert::lines(failure.cause.as_bytes());
+    let cause = inert::lines(failure.cause.as_bytes());
+    match advice(failure) {
+        advice if advice.is_empty() => cause,
+        advice => format!("{cause}\n{advice}"),
+    }
+}
+
+/// What to do about it, without the cause.
+pub(super) fn advice(failure: &Failure) -> String {
+    let mut lines = Vec::new();
     if !failure.fix.is_empty() {
-        text.push_str("\nfix: ");
-        text.push_str(&inert::lines(failure.fix.as_bytes()));
+        lines.push(format!("fix: {}", inert::lines(failure.fix.as_bytes())));
     }
     if let Some(command) = &failure.command {
-        text.push_str("\ntry: ");
-        text.push_str(&inert::line(command));
+        lines.push(format!("try: {}", inert::line(command)));
     }
-    text
+    lines.join("\n")
 }
 
 #[cfg(test)]

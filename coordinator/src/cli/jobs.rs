@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::client::segment;
 use super::exit::{Exit, Result};
 use super::output::{facts, size, span, table};
-use super::pick::{Filter, Pick};
+use super::pick::{Each, Filter, MANY_HERE, MANY_IN_FARM, Pick, Whom};
 use super::{Context, units, wait, words};
 use crate::http::wire::{Act, AttemptView, ExplainView, JobActSpec, JobDetail, Stamp};
 
@@ -37,9 +37,9 @@ pub(super) enum JobCommand {
         job: String,
     },
     /// End jobs; a running one is aborted on its builder
-    #[command(after_help = "Examples:
+    #[command(after_help = many("Examples:
   farmbell job cancel k3v9 --reason 'wrong branch'
-  farmbell job cancel --state waiting --owner kim")]
+  farmbell job cancel --state waiting --owner kim", MANY_IN_FARM))]
     Cancel {
         #[command(flatten)]
         pick: Pick,
@@ -47,9 +47,9 @@ pub(super) enum JobCommand {
         why: Why,
     },
     /// Build finished jobs again, as a new generation each
-    #[command(after_help = "Examples:
+    #[command(after_help = many("Examples:
   farmbell job retry k3v9
-  farmbell job retry --state infrastructure --reason 'the power is back'")]
+  farmbell job retry --state infrastructure --reason 'the power is back'", MANY_HERE))]
     Retry {
         #[command(flatten)]
         pick: Pick,
@@ -57,9 +57,9 @@ pub(super) enum JobCommand {
         why: Why,
     },
     /// Build jobs again that wait for their dependencies, whatever they wait for
-    #[command(after_help = "Examples:
+    #[command(after_help = many("Examples:
   farmbell job wake k3v9 --reason 'libfoo is in the archive'
-  farmbell job wake --state dependency_wait --owner kim")]
+  farmbell job wake --state dependency_wait --owner kim", MANY_HERE))]
     Wake {
         #[command(flatten)]
         pick: Pick,
@@ -67,9 +67,9 @@ pub(super) enum JobCommand {
         why: Why,
     },
     /// Set the score of jobs, frozen from then on; higher starts earlier
-    #[command(after_help = "Examples:
+    #[command(after_help = many("Examples:
   farmbell job set-priority 100 k3v9
-  farmbell job set-priority -5 --owner nightly --state waiting")]
+  farmbell job set-priority -5 --owner nightly --state waiting", MANY_IN_FARM))]
     SetPriority {
         /// The new score
         #[arg(allow_negative_numbers = true)]
@@ -80,7 +80,7 @@ pub(super) enum JobCommand {
         why: Why,
     },
     /// Keep waiting jobs from starting until they are resumed
-    #[command(after_help = "Example:\n  farmbell job suspend --submission sk3v9abcd")]
+    #[command(after_help = many("Example:\n  farmbell job suspend --submission sk3v9abcd", MANY_IN_FARM))]
     Suspend {
         #[command(flatten)]
         pick: Pick,
@@ -88,7 +88,7 @@ pub(super) enum JobCommand {
         why: Why,
     },
     /// Let suspended jobs start again
-    #[command(after_help = "Example:\n  farmbell job resume --owner kim")]
+    #[command(after_help = many("Example:\n  farmbell job resume --owner kim", MANY_IN_FARM))]
     Resume {
         #[command(flatten)]
         pick: Pick,
@@ -96,7 +96,7 @@ pub(super) enum JobCommand {
         why: Why,
     },
     /// End jobs because something newer makes them pointless
-    #[command(after_help = "Example:\n  farmbell job supersede k3v9 --reason 'hello 2.11 is in'")]
+    #[command(after_help = many("Example:\n  farmbell job supersede k3v9 --reason 'hello 2.11 is in'", MANY_IN_FARM))]
     Supersede {
         #[command(flatten)]
         pick: Pick,
@@ -120,6 +120,11 @@ pub(super) enum JobCommand {
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         job: String,
     },
+}
+
+/// Examples, and where an act on many jobs is done.
+fn many(examples: &str, where_it_is_done: &str) -> String {
+    format!("{examples}\n\n{where_it_is_done}")
 }
 
 /// Why something is done.
@@ -176,12 +181,22 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
         } => act(context, &pick, JobActSpec::SetPriority(priority), why).await,
         // The farm forgets finished jobs, so it cannot do this by a filter itself.
         JobCommand::Retry { pick, why } => {
-            let body = Act { reason: why.reason };
-            pick.each(context, "retry", &body).await
+            let each = Each {
+                act: "retry",
+                whom: Whom::Finished,
+                body: &Act { reason: why.reason },
+                line: words::state_line,
+            };
+            pick.each(context, each).await
         }
         JobCommand::Wake { pick, why } => {
-            let body = Act { reason: why.reason };
-            pick.each(context, "wake", &body).await
+            let each = Each {
+                act: "wake",
+                whom: Whom::Dependent,
+                body: &Act { reason: why.reason },
+                line: words::state_line,
+            };
+            pick.each(context, each).await
         }
         JobCommand::Wait { jobs, timeout } => {
             let finished = wait::or_interrupt(&jobs, async {

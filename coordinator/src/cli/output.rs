@@ -16,7 +16,8 @@ pub(super) enum Format {
     /// For people; changes between versions
     #[default]
     Table,
-    /// One value, as the API gives it
+    /// One value, as the API gives it; of what comes over time (`events`, `job wait`,
+    /// `artifact get`) one per line
     Json,
     /// One value per line
     Ndjson,
@@ -64,6 +65,15 @@ impl Output {
         }
     }
 
+    /// Values that an act comes to one by one.
+    pub(super) fn series<T>(self) -> Series<T> {
+        Series {
+            output: self,
+            held: Vec::new(),
+            written: Ok(()),
+        }
+    }
+
     /// One of many values that come over time.
     pub(super) fn item<T: Serialize>(
         self,
@@ -73,6 +83,35 @@ impl Output {
         match self.format {
             Format::Table => print(&inert::lines(for_people(value).as_bytes())),
             Format::Json | Format::Ndjson => print(&compact(value)),
+        }
+    }
+}
+
+/// Values that an act comes to one by one: a line each as they come, but in JSON
+/// the one array that they are. Where the output fails, the rest is not written
+/// and the act goes on; the end tells.
+#[derive(Debug)]
+pub(super) struct Series<T> {
+    output: Output,
+    held: Vec<T>,
+    written: Result<()>,
+}
+
+impl<T: Serialize> Series<T> {
+    pub(super) fn tell(&mut self, value: T, for_people: impl FnOnce(&T) -> String) {
+        match self.output.format {
+            Format::Json => self.held.push(value),
+            Format::Table | Format::Ndjson if self.written.is_ok() => {
+                self.written = self.output.item(&value, for_people);
+            }
+            Format::Table | Format::Ndjson => {}
+        }
+    }
+
+    pub(super) fn end(self) -> Result<()> {
+        match self.output.format {
+            Format::Json => print(&pretty(&self.held)),
+            Format::Table | Format::Ndjson => self.written,
         }
     }
 }

@@ -1,17 +1,19 @@
 //! Which jobs a command means: named ones, or all that a filter matches. Owns
 //! the filter's options, for lists and for acts on many jobs alike.
 
+use std::cell::Cell;
+
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use super::client::segment;
-use super::exit::{Exit, Failure, Result};
+use super::exit::{Exit, Failure, Result, advice};
 use super::output::remark;
 use super::{Context, words};
 use crate::http::wire::{
-    BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobList, JobView,
+    BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobDetail, JobList, JobView,
 };
 
 /// Jobs asked for at a time.
@@ -54,6 +56,73 @@ pub(super) struct Pick {
     filter: Filter,
 }
 
+/// What the help of the acts that the farm can do by itself says of the others.
+pub(super) const MANY_IN_FARM: &str =
+    "Jobs picked by --owner, --arch, --submission and --state waiting are acted on in
+the farm, which goes on whatever restarts. Those picked by --name, by another
+state or by ids are gone through by this command, which stops with its terminal.";
+
+/// The same for the others.
+pub(super) const MANY_HERE: &str =
+    "Several jobs are gone through by this command, which stops with its terminal.";
+
+/// Whom an act is for. A filter without a state means no others, so that who
+/// cancels by name is not refused by every finished job of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    Unfinished,
+    /// Also those whose verdict stands while they wait for dependencies.
+    UnfinishedOrDependent,
+    Finished,
+    Dependent,
+}
+
+/// One act on jobs that this command goes through itself.
+pub(super) struct Each<'a, B> {
+    pub(super) act: &'a str,
+    pub(super) whom: Whom,
+    pub(super) body: &'a B,
+    /// What is said of a job when it is done.
+    pub(super) line: fn(&JobView) -> String,
+}
+
+impl Whom {
+    const fn of(act: JobActSpec) -> Self {
+        match act {
+            JobActSpec::Cancel | JobActSpec::Supersede => Self::UnfinishedOrDependent,
+            JobActSpec::Suspend | JobActSpec::Resume | JobActSpec::SetPriority(_) => {
+                Self::Unfinished
+            }
+        }
+    }
+
+    const fn has_dependents(self) -> bool {
+        match self {
+            Self::UnfinishedOrDependent | Self::Dependent => true,
+            Self::Unfinished | Self::Finished => false,
+        }
+    }
+
+    /// As far as a list tells.
+    fn may_have(self, job: &JobView) -> bool {
+        match self {
+            Self::Unfinished => job.verdict.is_none(),
+            Self::UnfinishedOrDependent => job.verdict.is_none() || lacked_packages(job),
+            Self::Finished => job.verdict.is_some(),
+            Self::Dependent => lacked_packages(job),
+        }
+    }
+}
+
+/// Whether that is its verdict; whether it still waits for them only the farm knows.
+fn lacked_packages(job: &JobView) -> bool {
+    let kind = job
+        .verdict
+        .as_ref()
+        .and_then(|verdict| verdict.kind.as_deref());
+    kind == Some("dependency_wait")
+}
+
 impl Filter {
     fn is_empty(&self) -> bool {
         self.pairs().iter().all(|(_, value)| value.is_none())
@@ -91,6 +160,17 @@ impl Filter {
 
     /// At most `wanted` jobs, newest first.
     pub(super) async fn jobs(&self, context: &Context, wanted: u32) -> Result<Vec<JobView>> {
+        self.jobs_that(context, wanted, |_| true).await
+    }
+
+    /// The same of those that are `meant`; the others are not kept, since a
+    /// history may be long.
+    async fn jobs_that(
+        &self,
+        context: &Context,
+        wanted: u32,
+        meant: impl Fn(&JobView) -> bool,
+    ) -> Result<Vec<JobView>> {
         let mut query = String::new();
         for (name, value) in self.pairs() {
             if let Some(value) = value {
@@ -107,23 +187,70 @@ impl Filter {
             }
             let path = format!("/api/v1/jobs?limit={limit}{query}{cursor}");
             let page: JobList = context.client.get(&path).await?;
-            jobs.extend(page.jobs);
+            jobs.extend(page.jobs.into_iter().filter(&meant));
             match page.next {
                 Some(next) => cursor = format!("&cursor={}", segment(&next)),
                 None => return Ok(jobs),
             }
         }
     }
+
+    /// The ids of those that an act is for.
+    async fn ids_for(&self, context: &Context, whom: Whom) -> Result<Vec<String>> {
+        let as_typed = match self.state.as_deref() {
+            None => false,
+            // Also the verdict of those that wait no more.
+            Some("dependency_wait") => !whom.has_dependents(),
+            Some(_) => true,
+        };
+        let meant = |job: &JobView| as_typed || whom.may_have(job);
+        let jobs = self.jobs_that(context, u32::MAX, meant).await?;
+        futures_util::stream::iter(jobs)
+            .map(|job| async move {
+                let meant = as_typed
+                    || !lacked_packages(&job)
+                    || !whom.has_dependents()
+                    || still_waits(context, &job.id).await?;
+                Ok(meant.then_some(job.id))
+            })
+            .buffered(AT_ONCE)
+            .try_filter_map(|id| std::future::ready(Ok(id)))
+            .try_collect()
+            .await
+    }
+
+    /// Nothing matched, which is no failure, unless what was typed is not there.
+    async fn matched_nothing(&self, context: &Context) -> Result<()> {
+        let Some(submission) = &self.submission else {
+            return Ok(());
+        };
+        let whole = Self {
+            submission: Some(submission.clone()),
+            ..Self::default()
+        };
+        if whole.jobs(context, 1).await?.is_empty() {
+            return Err(Failure::new(
+                Exit::NotFound,
+                format!("there is no submission {submission}"),
+                "`farmbell job show` tells a job's submission.",
+            )
+            .try_this("farmbell jobs"));
+        }
+        Ok(())
+    }
+}
+
+async fn still_waits(context: &Context, id: &str) -> Result<bool> {
+    let path = format!("/api/v1/jobs/{}", segment(id));
+    let detail: JobDetail = context.client.get(&path).await?;
+    Ok(detail.waits_for.is_some())
 }
 
 impl Pick {
-    async fn ids(&self, context: &Context) -> Result<Vec<String>> {
+    async fn ids(&self, context: &Context, whom: Whom) -> Result<Vec<String>> {
         match (self.jobs.is_empty(), self.filter.is_empty()) {
             (false, true) => Ok(self.jobs.clone()),
-            (true, false) => {
-                let jobs = self.filter.jobs(context, u32::MAX).await?;
-                Ok(jobs.into_iter().map(|job| job.id).collect())
-            }
+            (true, false) => self.filter.ids_for(context, whom).await,
             (true, true) => Err(Failure::usage(
                 "no job is named",
                 "Name jobs by their ids, or all of a kind by --state, --owner, --arch, --name, --submission.",
@@ -136,8 +263,9 @@ impl Pick {
         }
     }
 
-    /// Acts on them: by ids one after the other, by a filter in the farm itself,
-    /// where it goes on whatever restarts.
+    /// Acts on them: in the farm, which goes on whatever restarts, where its
+    /// filter says as much as this one does; else one by one from here, which
+    /// ends with this command.
     pub(super) async fn act(
         &self,
         context: &Context,
@@ -147,9 +275,19 @@ impl Pick {
         let filter = match self.filter.in_farm() {
             Some(filter) if self.jobs.is_empty() && !self.filter.is_empty() => filter,
             Some(_) | None => {
-                return self
-                    .each(context, "act", &JobActRequest { act, reason })
-                    .await;
+                let each = Each {
+                    act: "act",
+                    whom: Whom::of(act),
+                    body: &JobActRequest { act, reason },
+                    line: match act {
+                        JobActSpec::SetPriority(_) => words::score_line,
+                        JobActSpec::Cancel
+                        | JobActSpec::Supersede
+                        | JobActSpec::Suspend
+                        | JobActSpec::Resume => words::state_line,
+                    },
+                };
+                return self.each(context, each).await;
             }
         };
         let request = BulkRequest {
@@ -169,47 +307,70 @@ impl Pick {
         Ok(Exit::Ok)
     }
 
-    /// Does the same with each of them. One that refuses does not keep the
-    /// others from it.
+    /// Does the same with each of them. Neither one that refuses nor a reader
+    /// of the output who has seen enough keeps the others from it; only a
+    /// coordinator that is gone does.
     pub(super) async fn each<B: Serialize>(
         &self,
         context: &Context,
-        act: &str,
-        body: &B,
+        each: Each<'_, B>,
     ) -> Result<Exit> {
-        let ids = self.ids(context).await?;
+        let ids = self.ids(context, each.whom).await?;
         let one = |id: String| async move {
-            let path = format!("/api/v1/jobs/{}/{act}", segment(&id));
-            let result: Result<JobView> = context.client.post(&path, body).await;
+            let path = format!("/api/v1/jobs/{}/{}", segment(&id), each.act);
+            let result: Result<JobView> = context.client.post(&path, each.body).await;
             (id, result)
         };
-        if let [id] = ids.as_slice() {
+        if let [id] = self.jobs.as_slice() {
             let (_, result) = one(id.clone()).await;
-            tell(context, &result?)?;
+            context.output.one(&result?, each.line)?;
             return Ok(Exit::Ok);
         }
-        let all = ids.len();
+        let mut told = context.output.series();
+        if ids.is_empty() {
+            self.filter.matched_nothing(context).await?;
+            remark("no job matches");
+            told.end()?;
+            return Ok(Exit::Ok);
+        }
+        let (all, mut done) = (ids.len(), 0);
+        let mut worst: Option<Failure> = None;
+        let gone = Cell::new(false);
+        let ids = ids.into_iter().take_while(|_| !gone.get());
         let mut results = futures_util::stream::iter(ids).map(one).buffered(AT_ONCE);
-        let mut worst = Exit::Ok;
-        let mut done = 0;
         while let Some((id, result)) = results.next().await {
             match result {
                 Ok(job) => {
-                    tell(context, &job)?;
+                    told.tell(job, each.line);
                     done += 1;
                 }
-                Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
                 Err(failure) => {
                     remark(&format!("job {id}: {}", failure.cause));
-                    worst = failure.exit;
+                    // Those on the way are heard to their end.
+                    gone.set(gone.get() || failure.exit == Exit::Unreachable);
+                    worst = Some(match worst {
+                        Some(worse) if badness(&worse) >= badness(&failure) => worse,
+                        Some(_) | None => failure,
+                    });
                 }
             }
         }
+        let written = told.end();
         remark(&format!("done with {done} of {all} jobs"));
-        Ok(worst)
+        let exit = worst.map_or(Exit::Ok, |worst| {
+            remark(&advice(&worst));
+            worst.exit
+        });
+        match written {
+            // That a reader has seen enough says nothing of the jobs.
+            Err(failure) if failure.exit != Exit::Ok => Err(failure),
+            Ok(()) | Err(_) => Ok(exit),
+        }
     }
 }
 
-fn tell(context: &Context, job: &JobView) -> Result<()> {
-    context.output.item(job, words::state_line)
+/// Which of several failures the exit code tells: that jobs were not even tried
+/// is worse than any refusal.
+fn badness(failure: &Failure) -> (bool, u8) {
+    (failure.exit == Exit::Unreachable, failure.exit.number())
 }

@@ -11,6 +11,11 @@ pub(super) fn state_line(job: &JobView) -> String {
     format!("job {} ({}): {}", job.id, job.name, state(job))
 }
 
+/// The same with the score that it starts by.
+pub(super) fn score_line(job: &JobView) -> String {
+    format!("{}, score {}", state_line(job), job.priority)
+}
+
 /// The state in one word or two, for a table.
 pub(super) fn state(job: &JobView) -> String {
     match (&job.verdict, &job.cancel) {
