@@ -27,9 +27,10 @@ pub(crate) mod units;
 mod wait;
 mod words;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use client::Client;
 use endpoint::{Endpoint, EndpointArgs};
@@ -116,7 +117,7 @@ pub fn command() -> clap::Command {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse(command(), std::env::args_os()) {
         Ok(cli) => cli,
         // Also `--help` and `--version`, which are no errors.
         Err(e) => e.exit(),
@@ -136,6 +137,16 @@ pub fn main() -> ExitCode {
         }
     };
     runtime.block_on(run(cli))
+}
+
+fn parse(
+    command: clap::Command,
+    line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> std::result::Result<Cli, clap::Error> {
+    let matches = command.try_get_matches_from(line)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.endpoint.prefer_typed(&matches);
+    Ok(cli)
 }
 
 async fn run(cli: Cli) -> ExitCode {
@@ -223,6 +234,20 @@ mod tests {
         assert!(matches!(cli.unwrap().command, Command::Submit(_)));
         assert!(Cli::try_parse_from(["farmbell", "submit"]).is_err());
         assert!(Cli::try_parse_from(["farmbell", "submit", "a.dsc", "--", "ls"]).is_err());
+    }
+
+    #[test]
+    fn a_typed_socket_goes_before_a_url_of_the_environment() {
+        let url_of = |line: &str| {
+            // Any variable that a test surely has.
+            let command = command().mut_arg("url", |url| url.env("CARGO_MANIFEST_DIR"));
+            let words = ["farmbell"].into_iter().chain(line.split(' '));
+            parse(command, words).unwrap().endpoint.url
+        };
+        assert!(url_of("agents").is_some());
+        assert_eq!(url_of("agents --socket s"), None);
+        assert_eq!(url_of("--socket s job show k3v9"), None);
+        assert_eq!(url_of("--socket s --url u agents").as_deref(), Some("u"));
     }
 
     /// As a script types it whose variable is not set: that may not mean all of them.

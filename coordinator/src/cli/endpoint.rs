@@ -1,9 +1,13 @@
 //! Where the coordinator is. Owns the search order; on the coordinator's own
 //! host nothing has to be configured.
 //!
-//! `--url`, else `--socket`, else the first socket of [`SOCKETS`] that exists.
+//! `--url`, else `--socket`, else the first socket of [`SOCKETS`] that exists;
+//! one that is typed goes before the other from the environment.
 
 use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 
 use super::exit::{Failure, Result};
 
@@ -46,6 +50,16 @@ pub(super) struct EndpointArgs {
         help_heading = "Coordinator"
     )]
     pub token_file: Option<PathBuf>,
+}
+
+impl EndpointArgs {
+    /// Forgets what only the environment says where something else was typed.
+    pub(super) fn prefer_typed(&mut self, matches: &ArgMatches) {
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        if typed("socket") && !typed("url") {
+            self.url = None;
+        }
+    }
 }
 
 /// A way to the coordinator.
