@@ -145,6 +145,13 @@ fn a_builder_is_reset_by_hand_and_removed() {
         REFUSED,
         &["still has", "--abandon"],
     );
+    let shown = desk.cli.run(&["builder", "show", "b1"]).succeeds();
+    assert!(shown.stdout.contains(&format!("{job}.1.1\n")), "{shown:#?}");
+    // It keeps its builder; only what comes after is held back.
+    let said = desk.cli.run(&["job", "suspend", &job]).succeeds();
+    let state = "running (to be held back)";
+    assert!(said.stdout.contains(state), "{said:#?}");
+    desk.does(&["job", "resume", &job], "job.resumed");
     // A drain that does not wait for ever.
     desk.does(
         &["builder", "drain", "b1", "--within", "1ms"],

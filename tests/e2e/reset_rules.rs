@@ -1,7 +1,7 @@
 //! When a builder is reset is the operator's to say, and so is who besides its
 //! agent has to report that a reset is over.
 
-use farmbell_tests::harness::{TestFarm, text};
+use farmbell_tests::harness::{BuilderPlan, TestFarm, text};
 use serde_json::Value;
 
 fn builder(farm: &TestFarm) -> Value {
@@ -86,6 +86,21 @@ fn a_builder_is_reset_when_and_by_whom_its_operator_says() {
     };
     does(&farm, &["reset-over", "b1", &challenge]);
     succeeds(&farm, &third);
+}
+
+#[test]
+fn a_reset_that_failed_is_the_reason_in_the_list() {
+    let mut farm = TestFarm::start();
+    let plan = BuilderPlan::named("b1").with("reset = [\"/bin/false\"]");
+    farm.add_agent("a1", &[plan.never_clean()]);
+    farm.events().next_of("builder.reset_failed");
+    let listed = farm.cli().run(&["builders"]).succeeds();
+    assert!(
+        listed
+            .stdout
+            .contains("the last reset failed: the reset script"),
+        "{listed:#?}"
+    );
 }
 
 /// The name under which the farm knows who types here.

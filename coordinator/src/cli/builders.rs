@@ -139,6 +139,13 @@ fn first_reason(builder: &BuilderView) -> String {
     if builder.mode != "enabled" && !builder.mode_why.is_empty() {
         return format!("{} ({})", builder.mode_why, builder.mode_by);
     }
+    if builder.fitness_why.is_empty()
+        && let Some(trouble) = &builder.reset.trouble
+    {
+        // Below its first line stands what the script wrote.
+        let what = trouble.lines().next().unwrap_or_default();
+        return format!("the last reset failed: {what}");
+    }
     builder.fitness_why.clone()
 }
 
@@ -213,7 +220,9 @@ fn text(builder: &BuilderView) -> String {
         ),
         (
             "job",
-            held.map(|held| held.attempt.clone()).unwrap_or_default(),
+            // As the history names attempts.
+            held.map(|held| format!("{}.{}", held.job, held.attempt))
+                .unwrap_or_default(),
         ),
         ("mode", builder.mode.clone()),
         ("mode set by", builder.mode_by.clone()),

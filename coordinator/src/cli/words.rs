@@ -24,7 +24,9 @@ pub(super) fn state(job: &JobView) -> String {
             None => verdict.verdict.clone(),
         },
         (None, Some(_)) => "cancelling".to_owned(),
-        (None, None) if job.suspended => "suspended".to_owned(),
+        (None, None) if job.suspended && job.state == "waiting" => "suspended".to_owned(),
+        // It keeps its builder; only a further attempt would not start.
+        (None, None) if job.suspended => format!("{} (to be held back)", job.state),
         (None, None) => job.state.clone(),
     }
 }
