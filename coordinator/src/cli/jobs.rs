@@ -109,7 +109,7 @@ pub(super) enum JobCommand {
         /// Ids of jobs, or the beginnings of them
         #[arg(required = true, value_parser = NonEmptyStringValueParser::new())]
         jobs: Vec<String>,
-        /// Give up after this long; the job goes on
+        /// Give up after this long, over all the jobs; they go on
         #[arg(long, value_name = "SPAN", value_parser = units::milliseconds)]
         timeout: Option<u64>,
     },
@@ -199,10 +199,11 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
             pick.each(context, each).await
         }
         JobCommand::Wait { jobs, timeout } => {
+            let until = wait::until(timeout);
             let finished = wait::or_interrupt(&jobs, async {
                 let mut finished = Vec::with_capacity(jobs.len());
                 for job in &jobs {
-                    let done = wait::verdict(context, job, timeout).await?;
+                    let done = wait::verdict(context, job, until).await?;
                     context.output.item(&done, words::verdict_line)?;
                     finished.push(done);
                 }
