@@ -282,7 +282,7 @@ impl Farm {
         reporter.filter(|_| !record.reset_proof.by_reporter)
     }
 
-    fn reset_trouble(&mut self, id: BuilderId, why: &str, trouble: String) {
+    pub(crate) fn reset_trouble(&mut self, id: BuilderId, why: &str, trouble: String) {
         self.soil(id);
         let now = self.clock.now();
         let Some(builder) = self.builders.get_mut(&id) else {

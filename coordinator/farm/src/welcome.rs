@@ -214,7 +214,12 @@ impl Farm {
                 Cleanliness::Resetting { .. } | Cleanliness::Probing { .. }
             );
         self.step.touch_builder(id);
-        if backwards || (upheaval.rebooted && !is_the_reset) {
+        if backwards && upheaval.rebooted && is_the_reset {
+            // Whoever has forgotten the order cannot answer it, however often
+            // it is given.
+            let why = "the reset set the agent's own state back, which has to lie outside of it";
+            self.reset_trouble(id, why, why.to_owned());
+        } else if backwards || (upheaval.rebooted && !is_the_reset) {
             self.soil(id);
         }
         acked

@@ -177,6 +177,44 @@ fn a_host_that_reboots_for_its_reset_proves_it_clean_afterwards() {
 }
 
 #[test]
+fn a_reset_that_sets_the_agents_own_state_back_is_no_loop_and_says_what_to_do() {
+    for new_spool in [false, true] {
+        let mut world = World::new();
+        let mut host = world.host(1);
+        host.builders[0].reset_scope = ResetScope::Host;
+        world.hello(&mut host);
+        world.clean(&mut host);
+        world.running(&mut host, "hello");
+        let builder = world.record(&host).id;
+        operators::set(&mut world, &host, OperatorMode::Disabled);
+        operators::set(&mut world, &host, OperatorMode::Enabled);
+        host.held.clear();
+        let kept = host.builders[0].last_seq;
+        for boots in 1..=5 {
+            world.pass(Duration::from_secs(400));
+            assert!(world.record(&host).nonce.is_some(), "ordered, time {boots}");
+            world.handle(Event::Closed { conn: host.conn });
+            host.hello.boot = BootId([100 + boots; 16]);
+            host.hello.incarnation += 1;
+            host.builders[0].last_seq = if new_spool { kept } else { Seq(0) };
+            if new_spool {
+                host.hello.spool = SpoolId([100 + boots; 16]);
+            }
+            world.hello(&mut host);
+            assert_eq!(world.record(&host).strikes, u16::from(boots));
+            assert_eq!(world.record(&host).nonce, None, "not at once");
+        }
+        let record = world.store.builders[&builder.0].clone();
+        assert_eq!(record.mode, OperatorMode::Quarantined);
+        assert!(
+            record.mode_why.contains("lie outside"),
+            "{}",
+            record.mode_why
+        );
+    }
+}
+
+#[test]
 fn a_reboot_nobody_asked_for_voids_the_proof() {
     let mut world = World::new();
     let mut host = world.ready(1);
