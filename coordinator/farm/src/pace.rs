@@ -4,12 +4,13 @@
 //! that fail everywhere: what it did well itself says nothing, what counts is
 //! how the others are doing.
 //!
-//! | the others | three fast failures in a row |
+//! | three or more fast failures in a row, and the others | |
 //! |---|---|
-//! | do well | it is quarantined |
+//! | do well: such bad luck comes once in a thousand times | it is quarantined |
 //! | have given too few results | it rests a minute, then they are asked again |
-//! | fail as fast, or there are none | the jobs are bad: it goes on |
+//! | fail fast as well now and then, or there are none | the jobs are bad: it goes on |
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use farmbell_protocol::id::{BuilderId, JobId};
@@ -31,6 +32,12 @@ const FAST: Duration = Duration::from_secs(30);
 /// than this count.
 const SIGNS_MIN: u8 = 3;
 
+/// What counts as no chance, in millionths.
+const NO_CHANCE: u64 = 1000;
+/// Others that are asked, those numbered next to it: a sample says enough of a
+/// large farm, and a day when everything fails must not cost a scan each time.
+const OTHERS_MAX: usize = 256;
+
 /// How a builder has done since this process began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Form {
@@ -50,11 +57,43 @@ enum Sign {
 }
 
 /// How the other builders are doing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Others {
+    /// Their last result was good, or they run something longer than [`FAST`].
+    well: u64,
+    /// It was a fast failure.
+    failing: u64,
+    /// They run something of which nobody can tell yet.
+    working: u64,
+    signs: u64,
+}
+
+/// What a streak of fast failures says of its builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Others {
-    Well { well: usize, failing: usize },
-    TooFewResults,
-    NoBetter,
+pub(crate) enum Suspicion {
+    None,
+    /// The others have shown too little.
+    Open,
+    Proved,
+}
+
+impl Others {
+    fn say_of(self, streak: u8) -> Suspicion {
+        let alone = self.well + self.working == 0;
+        if alone || streak < FAST_FAILURES {
+            return Suspicion::None;
+        }
+        if self.signs < u64::from(SIGNS_MIN) && self.failing <= self.well {
+            return Suspicion::Open;
+        }
+        let all = (self.well + self.failing).max(1);
+        let chance = (0..streak).fold(1_000_000, |chance, _| chance * self.failing / all);
+        if self.well > 0 && chance <= NO_CHANCE {
+            Suspicion::Proved
+        } else {
+            Suspicion::None
+        }
+    }
 }
 
 impl Form {
@@ -86,9 +125,7 @@ impl Farm {
             return;
         };
         builder.form.note(sign, attempt.id.job, took);
-        if sign == Sign::Fast
-            && self.look_for_a_black_hole(attempt.builder) == Others::TooFewResults
-        {
+        if sign == Sign::Fast && self.look_for_a_black_hole(attempt.builder) == Suspicion::Open {
             self.rest(attempt.builder);
         }
     }
@@ -100,68 +137,65 @@ impl Farm {
         took < usual.map_or(FAST, |usual| (usual / 10).max(FAST.min(usual / 2)))
     }
 
-    /// Takes a builder that is suspect out if the others do well; says how
-    /// they do.
-    pub(crate) fn look_for_a_black_hole(&mut self, id: BuilderId) -> Others {
+    /// Takes a builder out if the others show that it, and not its jobs, is to
+    /// blame for its fast failures.
+    pub(crate) fn look_for_a_black_hole(&mut self, id: BuilderId) -> Suspicion {
         let form = self.builders.get(&id).map(|builder| builder.form);
         let Some((form, (_, took))) = form
             .filter(|form| form.fast_failures >= FAST_FAILURES)
             .and_then(|form| Some((form, form.last?)))
         else {
-            return Others::NoBetter;
+            return Suspicion::None;
         };
         let others = self.others(id);
+        let suspicion = others.say_of(form.fast_failures);
         let why = format!("{} fast failures", form.fast_failures);
-        let took = span_words(took);
-        let line = match others {
-            Others::NoBetter => return others,
-            Others::TooFewResults => format!(
-                "suspect: {why} in a row, the last after {took}; the others have given too few \
-                 results to tell whether the jobs are to blame"
+        let streak = format!("{why} in a row, the last after {}", span_words(took));
+        let line = match suspicion {
+            Suspicion::None => return suspicion,
+            Suspicion::Open => format!(
+                "suspect: {streak}; the others have given too few results to tell whether the \
+                 jobs are to blame"
             ),
-            Others::Well { well, failing } => format!(
-                "a black hole: {why} in a row, the last after {took}, while {well} of the {} \
-                 others at work do well",
-                well + failing
+            Suspicion::Proved => format!(
+                "a black hole: {streak}, while {} of the {} others that were asked do well",
+                others.well,
+                others.well + others.failing
             ),
         };
         self.note(LedgerKind::Blamed, About::builder(id), line);
-        if let (Others::Well { .. }, Some(builder)) = (others, self.builders.get_mut(&id)) {
+        if let (Suspicion::Proved, Some(builder)) = (suspicion, self.builders.get_mut(&id)) {
             builder.form = Form::default();
             self.soil(id);
             self.quarantine(id, &why);
         }
-        others
+        suspicion
     }
 
     fn others(&self, not: BuilderId) -> Others {
-        let (mut well, mut failing, mut working, mut signs) = (0, 0, 0, 0);
-        let others = self.builders.iter().filter(|(id, builder)| {
-            **id != not
-                && self.link_of(builder) == Link::Online
+        let after = self
+            .builders
+            .range((Bound::Excluded(not), Bound::Unbounded));
+        let around = after.chain(self.builders.range(..not)).take(OTHERS_MAX);
+        let others = around.filter(|(_, builder)| {
+            self.link_of(builder) == Link::Online
                 && match builder.record.mode {
                     OperatorMode::Enabled | OperatorMode::Manual | OperatorMode::Draining => true,
                     OperatorMode::Quarantined | OperatorMode::Disabled => false,
                 }
         });
-        for (_, builder) in others {
+        others.fold(Others::default(), |mut all, (_, builder)| {
             if builder.form.fast_failures > 0 {
-                failing += 1;
-                continue;
+                all.failing += 1;
+                return all;
             }
-            working += u32::from(builder.is_held());
+            all.working += u64::from(builder.is_held());
             let runs = self.runs_longer_than(builder, FAST);
-            let shows = u32::from(builder.form.good) + u32::from(runs);
-            well += usize::from(shows > 0);
-            signs += shows;
-        }
-        if failing > well || (well == 0 && working == 0) {
-            Others::NoBetter
-        } else if signs >= u32::from(SIGNS_MIN) && well > failing {
-            Others::Well { well, failing }
-        } else {
-            Others::TooFewResults
-        }
+            let signs = u64::from(builder.form.good) + u64::from(runs);
+            all.well += u64::from(signs > 0);
+            all.signs += signs;
+            all
+        })
     }
 
     fn runs_longer_than(&self, builder: &Builder, span: Duration) -> bool {
@@ -222,5 +256,34 @@ fn sign(outcome: Option<&Outcome>, fast: bool) -> Sign {
             | Outcome::SupervisorLost { .. },
         )
         | None => Sign::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(well: u64, failing: u64, streak: u8) -> Suspicion {
+        let others = Others {
+            well,
+            failing,
+            working: 0,
+            signs: 3 * well,
+        };
+        others.say_of(streak)
+    }
+
+    #[test]
+    fn the_more_the_others_fail_the_longer_a_streak_proves_nothing() {
+        use Suspicion::{None, Proved};
+        assert_eq!(after(10, 0, 2), None, "two are none");
+        assert_eq!(after(10, 0, 3), Proved);
+        assert_eq!(after(9, 1, 3), Proved, "one in ten, three times");
+        assert_eq!(after(7, 3, 3), None, "that happens");
+        assert_eq!(after(7, 3, 6), Proved);
+        assert_eq!(after(1, 1, 9), None);
+        assert_eq!(after(1, 1, 10), Proved);
+        assert_eq!(after(0, 10, 255), None, "everything fails");
+        assert_eq!(after(0, 0, 255), None, "nobody else is there");
     }
 }

@@ -26,7 +26,7 @@ fn a_black_hole_is_taken_out_after_three_jobs() {
     assert_eq!(record.mode_why.as_str(), "3 fast failures");
     world.clean(&mut hole);
     assert_eq!(world.record(&hole).cleanliness, Cleanliness::Clean);
-    let numbers = "3 fast failures in a row, the last after 2 s, while 1 of the 1 others at work";
+    let numbers = "3 fast failures in a row, the last after 2 s, while 1 of the 1 others that";
     let judged = |entry: &LedgerEntry| entry.why.contains(numbers);
     assert!(world.store.ledger.iter().any(judged));
     let waiting = world.submit(spec("waiting"));
