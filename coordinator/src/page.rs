@@ -185,8 +185,12 @@ impl Scene {
                 why: inert::line(why).into_owned(),
             })
             .collect();
-        let more = self.overview.waiting.saturating_sub(rows.len() as u64);
-        Queue { rows, more }
+        let held = self.overview.held;
+        let more = self
+            .overview
+            .waiting
+            .saturating_sub(held + rows.len() as u64);
+        Queue { rows, more, held }
     }
 
     fn verdict_rows(&self) -> Vec<VerdictRow<'_>> {
@@ -330,6 +334,7 @@ struct RunningRow<'a> {
 struct Queue<'a> {
     rows: Vec<QueueRow<'a>>,
     more: u64,
+    held: u64,
 }
 
 struct QueueRow<'a> {
@@ -429,6 +434,7 @@ mod tests {
             builders: vec![builder],
             queue: Vec::new(),
             waiting: 0,
+            held: 0,
             oldest_waiting_ms: 0,
             running: Vec::new(),
         }
@@ -494,6 +500,27 @@ mod tests {
         let both = "<code>farmbell builder reset b1 --reason WHY</code>, and once it is clean \
                     <code>farmbell builder resume b1 --reason WHY</code></li>";
         assert!(html.contains(both), "{html}");
+    }
+
+    #[test]
+    fn what_is_held_back_is_no_empty_queue() {
+        let mut scene = scene("x", false, b"");
+        let queue = |scene: &Scene| scene.queue().render().unwrap();
+        assert!(queue(&scene).contains("Nothing waits."));
+        (scene.overview.waiting, scene.overview.held) = (3, 3);
+        let told = queue(&scene);
+        assert!(
+            told.contains("<p>3 held back (suspended or below the brake)"),
+            "{told}"
+        );
+        assert!(!told.contains("more.") && !told.contains("Nothing waits."));
+        scene.overview.queue = vec![job("hello", false)];
+        scene.overview.waiting = 9;
+        let told = queue(&scene);
+        assert!(
+            told.contains("and 5 more.") && told.contains("<p>3 held back"),
+            "{told}"
+        );
     }
 
     #[test]

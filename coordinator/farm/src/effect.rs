@@ -217,9 +217,13 @@ pub struct Overview {
     pub epoch: Epoch,
     pub suspect: bool,
     pub builders: Vec<BuilderView>,
-    /// Waiting jobs in the order they would start, the first of them.
+    /// Waiting jobs in the order they would start, the first of them: behind
+    /// the others those of owners at their limits, without what is held back.
     pub queue: Vec<JobRecord>,
+    /// All that wait.
     pub waiting: u64,
+    /// Of these, what is suspended or below the brake.
+    pub held: u64,
     /// Finished jobs that run again once their dependencies are there.
     pub dependents: u64,
     pub running: Vec<JobRecord>,

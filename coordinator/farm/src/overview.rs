@@ -17,12 +17,14 @@ impl Farm {
             let job = self.jobs.get(id)?;
             Some(job.record(*id, &self.queue, job.stored_state()))
         };
-        let running = self
+        let running: Vec<JobRecord> = self
             .agents
             .values()
             .flat_map(|agent| agent.live.iter())
             .filter_map(record)
             .collect();
+        // Whatever has no live attempt waits, be it in the queue or held back.
+        let waiting = number(self.jobs.len()).saturating_sub(number(running.len()));
         Reply::Overview(Box::new(Overview {
             epoch: self.meta.epoch,
             suspect: self.meta.suspect.is_some(),
@@ -33,8 +35,9 @@ impl Farm {
                 .iter()
                 .filter_map(record)
                 .collect(),
-            waiting: self.queue.waiting(),
-            dependents: u64::try_from(self.dependencies.len()).unwrap_or(u64::MAX),
+            waiting,
+            held: waiting.saturating_sub(self.queue.waiting()),
+            dependents: number(self.dependencies.len()),
             running,
             oldest_waiting_ms: self.oldest_waiting_ms(),
         }))
@@ -66,4 +69,8 @@ impl Farm {
             })
             .unwrap_or(0)
     }
+}
+
+fn number(of: usize) -> u64 {
+    u64::try_from(of).unwrap_or(u64::MAX)
 }

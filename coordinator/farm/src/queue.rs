@@ -64,7 +64,7 @@ impl Queue {
         }
     }
 
-    /// How many jobs wait to be started.
+    /// How many jobs wait to be started; not those that are held back.
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting
     }
@@ -184,7 +184,7 @@ impl Queue {
     }
 
     /// Waiting jobs in the order they would start if every builder could take
-    /// every job, the first `limit` of them.
+    /// every job and none ended, the first `limit` of them.
     pub(crate) fn first(&self, limit: usize) -> Vec<JobId> {
         self.owners.first(limit)
     }

@@ -27,6 +27,10 @@ use crate::http::wire::{Act, BrakeRequest, OverviewView, PackageRequest, QueueVi
   with `farmbell job set-priority` stands as it is. `farmbell brake` keeps back
   what is below a score.
 
+  The list is in this order, as if each builder could take each job; last are the
+  jobs of owners that have as many attempts under way as running_max lets them.
+  What is suspended or below the brake is counted and not listed.
+
 Examples:
   farmbell queue
   farmbell --output json queue | jq .waiting")]
@@ -113,15 +117,35 @@ pub(super) async fn provide(context: &Context, args: ProvideArgs) -> Result<Exit
 }
 
 fn text(queue: &QueueView) -> String {
-    let dependents = match queue.dependents {
-        0 => String::new(),
-        some => format!(
-            "\n{some} finished jobs wait for packages: farmbell jobs --state dependency_wait"
-        ),
-    };
+    let mut lines = Vec::new();
     if queue.waiting == 0 {
-        return format!("nothing waits{dependents}");
+        lines.push("nothing waits".to_owned());
     }
+    if !queue.jobs.is_empty() {
+        lines.push(listed(queue));
+    }
+    let beside = queue.waiting.saturating_sub(queue.held);
+    match beside.saturating_sub(queue.jobs.len() as u64) {
+        0 => {}
+        more => lines.push(format!("… and {more} more")),
+    }
+    match queue.held {
+        0 => {}
+        held => lines.push(format!(
+            "{held} held back (suspended or below the brake): farmbell jobs --state waiting"
+        )),
+    }
+    match queue.dependents {
+        0 => {}
+        some => lines.push(format!(
+            "{some} finished jobs wait for packages: farmbell jobs --state dependency_wait"
+        )),
+    }
+    lines.join("\n")
+}
+
+/// The jobs that start next, one a line.
+fn listed(queue: &QueueView) -> String {
     let now = Stamp::now();
     let rows = queue.jobs.iter().map(|queued| {
         let job = &queued.job;
@@ -144,13 +168,7 @@ fn text(queue: &QueueView) -> String {
         "AGE",
         "WAITS BECAUSE",
     ];
-    let mut text = table(&header, rows);
-    let shown = queue.jobs.len() as u64;
-    if queue.waiting > shown {
-        text.push_str(&format!("\n… and {} more", queue.waiting - shown));
-    }
-    text.push_str(&dependents);
-    text
+    table(&header, rows)
 }
 
 pub(super) async fn brake(context: &Context, args: BrakeArgs) -> Result<Exit> {
@@ -178,4 +196,28 @@ pub(super) async fn restore(context: &Context, command: RestoreCommand) -> Resul
         format!("accepted; the farm goes on as epoch {}", overview.epoch)
     })?;
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_back_is_counted_and_says_where_it_is_listed() {
+        let told = |waiting, held, dependents| {
+            text(&QueueView {
+                waiting,
+                held,
+                oldest_waiting_ms: 0,
+                dependents,
+                jobs: Vec::new(),
+            })
+        };
+        let held = "2 held back (suspended or below the brake): farmbell jobs --state waiting";
+        let after = "1 finished jobs wait for packages: farmbell jobs --state dependency_wait";
+        assert_eq!(told(0, 0, 0), "nothing waits");
+        assert_eq!(told(0, 0, 1), format!("nothing waits\n{after}"));
+        assert_eq!(told(2, 2, 0), held);
+        assert_eq!(told(5, 2, 1), format!("… and 3 more\n{held}\n{after}"));
+    }
 }

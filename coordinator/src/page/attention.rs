@@ -18,7 +18,8 @@ pub(super) struct Trouble {
 }
 
 pub(super) fn troubles(overview: &OverviewView, now: Stamp) -> Vec<Trouble> {
-    let work_waits = overview.waiting > 0;
+    // No builder could help those that are held back.
+    let work_waits = overview.waiting > overview.held;
     let of = |builder| trouble(builder, work_waits, now);
     overview.builders.iter().filter_map(of).collect()
 }
@@ -101,7 +102,8 @@ mod tests {
         let mut one = builder("atlas-1");
         change(&mut one);
         let mut farm = overview(one);
-        farm.waiting = waiting;
+        farm.held = 3;
+        farm.waiting = waiting + farm.held;
         let mut all = troubles(&farm, Stamp(180_000));
         all.pop()
             .map(|trouble| (trouble.what, trouble.commands.join(", then ")))

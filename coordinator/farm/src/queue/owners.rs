@@ -2,6 +2,8 @@
 //! is: the owner with the least virtual time, which grows by what the farm
 //! gives it, divided by its weight. Never looks at a builder.
 
+mod outlook;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use farmbell_protocol::bounded::Name;
@@ -47,9 +49,19 @@ impl OwnerId {
 
 impl Owner {
     fn below_limit(&self) -> bool {
+        self.has_room_beside(0)
+    }
+
+    /// Whether it may start one more when it has started so many.
+    fn has_room_beside(&self, started: u64) -> bool {
         self.share
             .running_max
-            .is_none_or(|most| self.running < u64::from(most))
+            .is_none_or(|most| self.running.saturating_add(started) < u64::from(most))
+    }
+
+    /// By how much so many seconds of a builder move its time.
+    fn cost(&self, seconds: u64) -> u64 {
+        seconds.saturating_mul(COST_PER_SECOND) / self.share.weight()
     }
 }
 
@@ -125,7 +137,7 @@ impl Owners {
     pub(crate) fn charge(&mut self, id: OwnerId, seconds: i64) {
         let owner = &mut self.owners[id.index()];
         let turn = self.turn.remove(&(owner.virtual_time, id));
-        let cost = seconds.unsigned_abs().saturating_mul(COST_PER_SECOND) / owner.share.weight();
+        let cost = owner.cost(seconds.unsigned_abs());
         owner.virtual_time = if seconds < 0 {
             owner.virtual_time.saturating_sub(cost)
         } else {
@@ -204,33 +216,19 @@ impl Owners {
         (own + others.sum::<usize>()).min(most)
     }
 
-    /// The first jobs by turn and rank.
-    pub(super) fn first(&self, limit: usize) -> Vec<JobId> {
-        let mut jobs = Vec::new();
-        for (_, id) in &self.turn {
-            let owner = &self.owners[id.index()];
-            let mut own: Vec<(Rank, JobId)> = owner
-                .queues
-                .values()
-                .flat_map(|queue| queue.iter().take(limit - jobs.len()).copied())
-                .collect();
-            own.sort_unstable();
-            own.truncate(limit - jobs.len());
-            jobs.extend(own.into_iter().map(|(_, job)| job));
-            if jobs.len() == limit {
-                break;
-            }
-        }
-        jobs
+    fn numbered(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
+        (0..).map(OwnerId).zip(&self.owners)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Owners of these weights and limits, by number.
-    fn owners<const N: usize>(shares: [(u32, Option<u32>); N]) -> (Owners, [OwnerId; N]) {
+    pub(super) fn owners<const N: usize>(
+        shares: [(u32, Option<u32>); N],
+    ) -> (Owners, [OwnerId; N]) {
         let names: [Name; N] =
             std::array::from_fn(|place| Name::new(format!("owner{place}")).unwrap());
         let shares = shares.map(|(weight, running_max)| Share {
@@ -243,11 +241,15 @@ mod tests {
         (owners, ids)
     }
 
-    const CLASS: usize = 3;
+    pub(super) const CLASS: usize = 3;
 
-    fn push(owners: &mut Owners, owner: OwnerId, job: u64) -> bool {
+    pub(super) fn push(owners: &mut Owners, owner: OwnerId, job: u64) -> bool {
+        push_to(owners, owner, CLASS, job)
+    }
+
+    pub(super) fn push_to(owners: &mut Owners, owner: OwnerId, class: usize, job: u64) -> bool {
         let rank = Rank(i64::try_from(job).unwrap());
-        owners.push(owner, ClassId::at(CLASS), rank, JobId(job))
+        owners.push(owner, ClassId::at(class), rank, JobId(job))
     }
 
     fn remove(owners: &mut Owners, owner: OwnerId, job: u64) -> bool {
@@ -347,22 +349,6 @@ mod tests {
         assert_eq!(owners.best(|other| other != class, &all), None);
         assert!(remove(&mut owners, owner, 7));
         assert_eq!(best(&owners), None);
-    }
-
-    #[test]
-    fn the_first_are_told_owner_by_owner_and_no_more_than_asked() {
-        let (mut owners, [one, two]) = owners([(1, None); 2]);
-        for job in [4, 2, 6] {
-            push(&mut owners, one, job);
-        }
-        let other = ClassId::at(CLASS + 1);
-        owners.push(one, other, Rank(3), JobId(3));
-        push(&mut owners, two, 1);
-        let first = |most| -> Vec<u64> { owners.first(most).iter().map(|job| job.0).collect() };
-        assert_eq!(first(9), [2, 3, 4, 6, 1]);
-        assert_eq!(first(5), [2, 3, 4, 6, 1]);
-        assert_eq!(first(3), [2, 3, 4]);
-        assert_eq!(first(0), [0; 0]);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::Share;
-use crate::effect::Hold;
+use crate::effect::{Hold, Overview};
 use crate::event::{BuilderAct, Filter, JobAct};
 use crate::record::OperatorMode;
 
-fn act(world: &mut World, job: JobId, act: JobAct) {
+pub(super) fn act(world: &mut World, job: JobId, act: JobAct) {
     world
         .ask(Command::Job {
             job,
@@ -441,4 +441,119 @@ fn an_owners_bonus_is_part_of_the_score_and_a_score_by_hand_is_not_computed_agai
     world.ask(Command::Retry { job: stored, why }).unwrap();
     let retried = &world.store.jobs[&job];
     assert_eq!((retried.priority, retried.priority_frozen), (5, true));
+}
+
+fn overview(world: &mut World) -> Overview {
+    match world.ask(Command::Overview) {
+        Ok(Reply::Overview(overview)) => *overview,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the queue lists, by name.
+fn listed(world: &mut World) -> Vec<String> {
+    let queue = overview(world).queue;
+    queue.iter().map(|job| job.name.to_string()).collect()
+}
+
+fn name_of(world: &World, attempt: AttemptId) -> String {
+    world.store.jobs[&attempt.job].name.to_string()
+}
+
+/// A dirty builder and the order that cleans it.
+fn dirty(world: &mut World) -> (Host, CleanNonce) {
+    let mut host = world.host(1);
+    world.hello(&mut host);
+    let order = world.reset_order().unwrap();
+    (host, order)
+}
+
+/// What this builder starts next, which takes so long.
+fn next(world: &mut World, (host, order): &mut (Host, CleanNonce), span: Duration) -> String {
+    world.prove(host, *order);
+    let attempt = world.offered(host);
+    world.accept(host, attempt);
+    world.start(host, attempt);
+    world.now = world.now + span;
+    world.end(host, attempt, Outcome::Succeeded);
+    world.seal(host, attempt);
+    *order = world.reset_order().unwrap();
+    world.deliver(attempt);
+    name_of(world, attempt)
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_queue_lists_jobs_in_the_order_they_start_and_hides_no_owner() {
+    let mut world = World::new();
+    let mut host = dirty(&mut world);
+    for number in 0..120 {
+        world.submit(owned(&format!("k{number}"), "kim"));
+    }
+    for number in 0..3 {
+        world.submit(owned(&format!("l{number}"), "lee"));
+    }
+    let listed = listed(&mut world);
+    assert_eq!(listed[..7], ["k0", "l0", "k1", "l1", "k2", "l2", "k3"]);
+    assert_eq!(listed.len(), 100);
+    let started = [(); 7].map(|()| next(&mut world, &mut host, MINUTE));
+    assert_eq!(started, listed[..7]);
+}
+
+#[test]
+fn a_turn_in_the_list_is_what_an_assignment_costs() {
+    let mut world = World::new();
+    let mut host = dirty(&mut world);
+    for number in 0..4 {
+        world.submit(owned(&format!("k{number}"), "kim"));
+        world.submit(owned(&format!("l{number}"), "lee"));
+    }
+    assert_eq!(next(&mut world, &mut host, Duration::from_secs(210)), "k0");
+    let listed = listed(&mut world);
+    assert_eq!(listed[..5], ["l0", "l1", "l2", "l3", "k1"]);
+    let started = [2, 3, 4, 5, 6].map(|number| {
+        let host = world.ready(number);
+        let attempt = world.offered(&host);
+        name_of(&world, attempt)
+    });
+    assert_eq!(started, listed[..5]);
+}
+
+#[test]
+fn what_is_held_back_is_counted_and_who_is_at_the_limit_is_listed_last() {
+    let mut settings = Settings::default();
+    let share = Share {
+        running_max: Some(1),
+        ..Share::default()
+    };
+    settings.shares.insert(name("kim"), share);
+    let mut world = World::with(settings);
+    let mut host = world.ready(1);
+    world.running(&mut host, "runs");
+    let suspended = world.submit(owned("suspended", "lee"));
+    act(&mut world, suspended, JobAct::Suspend);
+    let told = overview(&mut world);
+    assert_eq!((told.waiting, told.held, told.queue.len()), (1, 1, 0));
+    world.submit(owned("limited", "kim"));
+    world.submit(owned("in turn", "lee"));
+    let brake = Command::Brake {
+        architecture: Some(name("riscv64")),
+        least: Some(1),
+        why: Text::default(),
+    };
+    world.ask(brake).unwrap();
+    world.submit(JobSpec {
+        architecture: name("riscv64"),
+        ..owned("braked", "lee")
+    });
+    for _ in 0..2 {
+        let told = overview(&mut world);
+        assert_eq!((told.waiting, told.held, told.running.len()), (4, 2, 1));
+        assert_eq!(listed(&mut world), ["in turn", "limited"]);
+        world.restart();
+    }
+    act(&mut world, suspended, JobAct::Resume);
+    let told = overview(&mut world);
+    assert_eq!((told.waiting, told.held, told.queue.len()), (4, 1, 3));
 }

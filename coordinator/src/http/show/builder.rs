@@ -23,6 +23,7 @@ pub(in crate::http) fn overview(overview: &Overview, sees_private: bool) -> Over
         builders: overview.builders.iter().map(builder).collect(),
         queue: jobs(&overview.queue),
         waiting: overview.waiting,
+        held: overview.held,
         oldest_waiting_ms: overview.oldest_waiting_ms,
         running: jobs(&overview.running),
     }

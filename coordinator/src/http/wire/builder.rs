@@ -15,6 +15,9 @@ pub struct OverviewView {
     /// Waiting jobs in the order they would start, the first of them.
     pub queue: Vec<JobView>,
     pub waiting: u64,
+    /// Of these, what is suspended or below the brake.
+    #[serde(default)]
+    pub held: u64,
     pub oldest_waiting_ms: u64,
     pub running: Vec<JobView>,
 }

@@ -176,11 +176,14 @@ pub struct BuilderReasons {
 pub struct QueueView {
     /// All that wait, also those not listed.
     pub waiting: u64,
+    /// Of these, what is suspended or below the brake; never listed.
+    #[serde(default)]
+    pub held: u64,
     pub oldest_waiting_ms: u64,
     /// Finished jobs that run again once their dependencies are there.
     #[serde(default)]
     pub dependents: u64,
-    /// In the order they would start.
+    /// In the order they would start; last those of owners at their limits.
     pub jobs: Vec<QueuedView>,
 }
 
