@@ -20,6 +20,7 @@ use farmbell_protocol::bounded::Name;
 use farmbell_protocol::id::{BuilderId, JobId};
 use farmbell_protocol::time::Time;
 
+use crate::bits::Bits;
 use crate::placement::Profile;
 use crate::record::Needs;
 use crate::settings::Share;
@@ -70,7 +71,9 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, job: JobId, owner: OwnerId, class: ClassId, rank: Rank) {
-        if self.owners.push(owner, class, rank, job) {
+        let classes = &self.classes;
+        let competes = |wanting: &Bits| classes.compete(class, wanting);
+        if self.owners.push(owner, class, (rank, job), competes) {
             self.waiting += 1;
             self.classes.waits(class);
         }

@@ -42,6 +42,10 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).expect("classes and profiles are far fewer than 2^32")
 }
 
+/// Kinds of builders that are looked at to tell whether jobs compete: who comes
+/// to the queue is let in by a glance, however many kinds there are.
+const COMPARED_MAX: usize = 16;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
     pub(crate) needs: Needs,
@@ -87,6 +91,13 @@ impl Classes {
 
     pub(crate) fn fits(&self, class: ClassId, profile: ProfileId) -> bool {
         self.get(class).profiles.has(profile.index())
+    }
+
+    /// Whether jobs of the class want builders that one of these classes wants.
+    pub(super) fn compete(&self, class: ClassId, with: &Bits) -> bool {
+        let profiles = self.get(class).profiles.iter().take(COMPARED_MAX);
+        let mut taken = profiles.filter_map(|at| self.profiles.get(at)?.as_ref());
+        with.has(class.index()) || taken.any(|kind| kind.classes.common(with).next().is_some())
     }
 
     /// The classes that builders of this profile can take.
@@ -337,6 +348,35 @@ mod tests {
         assert_eq!(again, riscv64, "its place is free again");
         assert_eq!(taken(&classes, second, &all), [riscv64, avoiding]);
         assert_eq!(taken(&classes, first, &all), [amd64]);
+    }
+
+    #[test]
+    fn classes_that_share_a_kind_of_builder_compete() {
+        let mut classes = Classes::default();
+        let amd64 = classes.intern(&needs("amd64"), Vec::new());
+        let large = Needs {
+            memory_bytes: 1 << 20,
+            ..needs("amd64")
+        };
+        let large = classes.intern(&large, Vec::new());
+        let riscv64 = classes.intern(&needs("riscv64"), Vec::new());
+        let all = [amd64, large, riscv64];
+        let competing = |classes: &Classes, class: ClassId| -> Vec<ClassId> {
+            let with = |other: &ClassId| {
+                let mut wanting = Bits::default();
+                wanting.set(other.index());
+                classes.compete(class, &wanting)
+            };
+            all.into_iter().filter(with).collect()
+        };
+        for class in all {
+            assert_eq!(competing(&classes, class), [class], "no builders yet");
+        }
+        classes.intern_profile(profile("amd64"));
+        classes.intern_profile(profile("riscv64"));
+        assert_eq!(competing(&classes, amd64), [amd64, large]);
+        assert_eq!(competing(&classes, large), [amd64, large]);
+        assert_eq!(competing(&classes, riscv64), [riscv64]);
     }
 
     #[test]

@@ -1,6 +1,17 @@
 //! Owners of jobs. Owns each one's waiting jobs by class, and whose turn it
 //! is: the owner with the least virtual time, which grows by what the farm
 //! gives it, divided by its weight. Never looks at a builder.
+//!
+//! Who comes to builders that it has not been waiting for begins level with
+//! whoever waits for them or, where nobody does, with whoever has had most by
+//! attempts that are over: while nobody had to wait, nobody took anything from
+//! another. (Start-time fair queueing: its system time is the least start of
+//! those that wait, and after a busy time the greatest end.) So nobody saves up
+//! turns by staying away; and time only goes forward, so nobody is forgiven.
+//! One that waits at its limit has not been away: what it is owed it can only
+//! take on so many builders. An attempt under way counts for a minute, so that
+//! who has more of them is later. Nothing of this is stored: after a restart
+//! all begin level.
 
 mod outlook;
 
@@ -12,6 +23,8 @@ use farmbell_protocol::id::JobId;
 use super::{ClassId, Rank};
 use crate::bits::Bits;
 use crate::settings::Share;
+
+use outlook::TURN;
 
 /// An owner, by number. Owners are few and are never forgotten by a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +52,8 @@ pub(crate) struct Owners {
     shares: BTreeMap<Name, Share>,
     /// Those with a waiting job and below their limit, the next in turn first.
     turn: BTreeSet<(u64, OwnerId)>,
+    /// The greatest virtual time that anyone has had by attempts that are over.
+    reached: u64,
 }
 
 impl OwnerId {
@@ -95,18 +110,41 @@ impl Owners {
         &self.owners[owner.index()].name
     }
 
-    pub(super) fn push(&mut self, id: OwnerId, class: ClassId, rank: Rank, job: JobId) -> bool {
-        let least = self.turn.first().map(|(time, _)| *time);
+    /// `competes`: whether one who wants these classes wants builders that
+    /// this class could have.
+    pub(super) fn push(
+        &mut self,
+        id: OwnerId,
+        class: ClassId,
+        (rank, job): (Rank, JobId),
+        competes: impl Fn(&Bits) -> bool,
+    ) -> bool {
+        let wanting = &self.owners[id.index()].wanting;
+        if !wanting.has(class.index()) && !competes(wanting) {
+            self.comes(id, competes);
+        }
         let owner = &mut self.owners[id.index()];
-        if owner.queues.is_empty() {
-            // Whoever was away has saved up nothing.
-            owner.virtual_time = owner.virtual_time.max(least.unwrap_or(owner.virtual_time));
-            if owner.below_limit() {
-                self.turn.insert((owner.virtual_time, id));
-            }
+        if owner.queues.is_empty() && owner.below_limit() {
+            self.turn.insert((owner.virtual_time, id));
         }
         owner.wanting.set(class.index());
         owner.queues.entry(class).or_default().insert((rank, job))
+    }
+
+    /// The owner has not been waiting for these builders: whatever it has had
+    /// less than the others, it has not saved up.
+    fn comes(&mut self, id: OwnerId, competes: impl Fn(&Bits) -> bool) {
+        let mut rivals = self.turn.iter();
+        let rival = rivals.find(|(_, other)| competes(&self.owners[other.index()].wanting));
+        let level = rival.map_or(self.reached, |(time, _)| *time);
+        let owner = &mut self.owners[id.index()];
+        if owner.virtual_time >= level {
+            return;
+        }
+        if self.turn.remove(&(owner.virtual_time, id)) {
+            self.turn.insert((level, id));
+        }
+        owner.virtual_time = level;
     }
 
     pub(super) fn remove(&mut self, id: OwnerId, class: ClassId, rank: Rank, job: JobId) -> bool {
@@ -163,6 +201,9 @@ impl Owners {
         let owner = &mut self.owners[id.index()];
         let was_at_limit = !owner.below_limit();
         owner.running = owner.running.saturating_sub(1);
+        let under_way = owner.cost(TURN.as_secs()).saturating_mul(owner.running);
+        let over = owner.virtual_time.saturating_sub(under_way);
+        self.reached = self.reached.max(over);
         if !was_at_limit || !owner.below_limit() || owner.queues.is_empty() {
             return Vec::new();
         }
@@ -247,9 +288,13 @@ pub(super) mod tests {
         push_to(owners, owner, CLASS, job)
     }
 
+    /// The classes up to the next one's are for the same builders, all others
+    /// for others.
     pub(super) fn push_to(owners: &mut Owners, owner: OwnerId, class: usize, job: u64) -> bool {
         let rank = Rank(i64::try_from(job).unwrap());
-        owners.push(owner, ClassId::at(class), rank, JobId(job))
+        let ours = |class| class <= CLASS + 1;
+        let related = |with: &Bits| with.iter().any(|other| ours(other) == ours(class));
+        owners.push(owner, ClassId::at(class), (rank, JobId(job)), related)
     }
 
     fn remove(owners: &mut Owners, owner: OwnerId, job: u64) -> bool {
@@ -299,6 +344,81 @@ pub(super) mod tests {
         assert_eq!(best(&owners), Some(2), "59 is less than 60");
         owners.charge(away, 2);
         assert_eq!(owners.first(3).last(), Some(&JobId(2)));
+    }
+
+    /// An attempt that takes so long.
+    fn serve(owners: &mut Owners, owner: OwnerId, seconds: i64) {
+        let turn = i64::try_from(TURN.as_secs()).unwrap();
+        owners.charge(owner, turn);
+        owners.starts(owner);
+        owners.charge(owner, seconds - turn);
+        owners.ends(owner);
+    }
+
+    #[test]
+    fn who_meets_an_empty_queue_is_level_with_who_has_had_most() {
+        let (mut owners, [busy, new, other]) = owners([(1, None); 3]);
+        for _ in 0..20 {
+            serve(&mut owners, busy, 50_000);
+        }
+        serve(&mut owners, other, 70);
+        push(&mut owners, new, 1);
+        push(&mut owners, new, 2);
+        push(&mut owners, busy, 3);
+        assert_eq!(owners.first(3), [3, 1, 2].map(JobId));
+    }
+
+    #[test]
+    fn who_has_more_under_way_is_later_though_nobody_waited() {
+        let (mut owners, [busy, done]) = owners([(1, None); 2]);
+        for _ in 0..3 {
+            owners.charge(busy, 60);
+            owners.starts(busy);
+        }
+        serve(&mut owners, done, 100);
+        let told = |owners: &mut Owners| {
+            push(owners, done, 2);
+            push(owners, busy, 1);
+            let told = best(owners);
+            remove(owners, done, 2);
+            remove(owners, busy, 1);
+            told
+        };
+        assert_eq!(told(&mut owners), Some(2), "100 are less than 3 minutes");
+        owners.charge(busy, -60);
+        owners.ends(busy);
+        assert_eq!(told(&mut owners), Some(2), "and than 2");
+    }
+
+    #[test]
+    fn who_comes_to_other_builders_is_level_with_who_waits_there() {
+        const OTHER: usize = CLASS + 2;
+        let (mut owners, [busy, scarce, new]) = owners([(1, None); 3]);
+        push_to(&mut owners, scarce, OTHER, 1);
+        serve(&mut owners, busy, 1000);
+        push(&mut owners, busy, 2);
+        let time =
+            |owners: &Owners, id: OwnerId| owners.owners[id.index()].virtual_time / COST_PER_SECOND;
+        push_to(&mut owners, new, OTHER, 3);
+        assert_eq!(time(&owners, new), 0, "no more than who waits there");
+        push_to(&mut owners, new, CLASS + 1, 4);
+        assert_eq!(time(&owners, new), 1000, "nor less than who waits here");
+        assert_eq!(owners.turn.len(), 3, "each has one turn");
+        assert_eq!(time(&owners, scarce), 0, "who waited keeps its time");
+        push_to(&mut owners, scarce, OTHER, 5);
+        assert_eq!(time(&owners, scarce), 0);
+    }
+
+    #[test]
+    fn who_waits_at_its_limit_has_not_been_away() {
+        let (mut owners, [limited, other]) = owners([(1, Some(1)), (1, None)]);
+        push(&mut owners, limited, 1);
+        owners.starts(limited);
+        push(&mut owners, other, 2);
+        owners.charge(other, 1000);
+        push(&mut owners, limited, 3);
+        owners.ends(limited);
+        assert_eq!(best(&owners), Some(1), "it waited all along");
     }
 
     #[test]

@@ -557,3 +557,21 @@ fn what_is_held_back_is_counted_and_who_is_at_the_limit_is_listed_last() {
     let told = overview(&mut world);
     assert_eq!((told.waiting, told.held, told.queue.len()), (4, 1, 3));
 }
+
+#[test]
+fn who_comes_to_an_empty_queue_has_saved_up_nothing() {
+    let mut world = World::new();
+    let mut host = dirty(&mut world);
+    for _ in 0..20 {
+        world.submit(owned("early", "kim"));
+        next(&mut world, &mut host, Duration::from_secs(3600));
+    }
+    for number in 0..5 {
+        world.submit(owned(&format!("l{number}"), "lee"));
+    }
+    for number in 0..2 {
+        world.submit(owned(&format!("k{number}"), "kim"));
+    }
+    let turns = [(); 5].map(|()| next(&mut world, &mut host, MINUTE));
+    assert_eq!(turns, ["k0", "l0", "k1", "l1", "l2"]);
+}

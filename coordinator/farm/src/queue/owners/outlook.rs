@@ -13,7 +13,7 @@ use crate::queue::{ClassId, Rank};
 
 /// What a turn costs while nobody knows how long it takes: the charge for an
 /// assignment (leases.rs).
-const TURN: Duration = Duration::from_secs(60);
+pub(super) const TURN: Duration = Duration::from_secs(60);
 
 impl Owners {
     /// The first jobs in the order their owners' turns bring; behind them
