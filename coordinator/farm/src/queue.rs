@@ -26,7 +26,7 @@ use crate::record::Needs;
 use crate::settings::Share;
 
 pub(crate) use classes::{ClassId, ProfileId};
-pub(crate) use owners::OwnerId;
+pub(crate) use owners::{OwnerId, Place, TURN};
 
 use classes::Classes;
 use owners::Owners;
@@ -165,17 +165,10 @@ impl Queue {
             .map(|(_, builder)| *builder)
     }
 
-    /// Jobs of the same class that start before a waiting one, counted to
-    /// `most`.
-    pub(crate) fn ahead(
-        &self,
-        job: JobId,
-        owner: OwnerId,
-        class: ClassId,
-        rank: Rank,
-        most: usize,
-    ) -> usize {
-        self.owners.ahead(owner, class, rank, job, most)
+    /// How many jobs of each class start before a waiting one, counted to
+    /// about `most`.
+    pub(crate) fn ahead(&self, place: Place<'_>, most: usize) -> BTreeMap<ClassId, usize> {
+        self.owners.ahead(place, most)
     }
 
     pub(crate) fn intern_class(&mut self, needs: &Needs, avoids: Vec<BuilderId>) -> ClassId {

@@ -100,6 +100,22 @@ impl Classes {
         with.has(class.index()) || taken.any(|kind| kind.classes.common(with).next().is_some())
     }
 
+    /// The classes that share a kind of builder with this one, and itself.
+    pub(crate) fn related(&self, class: ClassId) -> Bits {
+        let mine = &self.get(class).profiles;
+        let mut related = Bits::default();
+        related.set(class.index());
+        for (at, other) in self.classes.iter().enumerate() {
+            if let Some(other) = other
+                && other.waiting > 0
+                && other.profiles.common(mine).next().is_some()
+            {
+                related.set(at);
+            }
+        }
+        related
+    }
+
     /// The classes that builders of this profile can take.
     pub(crate) fn of_profile(&self, profile: ProfileId) -> &Bits {
         &self.entry(profile).classes
@@ -362,14 +378,16 @@ mod tests {
         let riscv64 = classes.intern(&needs("riscv64"), Vec::new());
         let all = [amd64, large, riscv64];
         let competing = |classes: &Classes, class: ClassId| -> Vec<ClassId> {
-            let with = |other: &ClassId| {
+            let related: Vec<_> = classes.related(class).iter().map(ClassId::at).collect();
+            for other in all {
                 let mut wanting = Bits::default();
                 wanting.set(other.index());
-                classes.compete(class, &wanting)
-            };
-            all.into_iter().filter(with).collect()
+                assert_eq!(classes.compete(class, &wanting), related.contains(&other));
+            }
+            related
         };
         for class in all {
+            classes.waits(class);
             assert_eq!(competing(&classes, class), [class], "no builders yet");
         }
         classes.intern_profile(profile("amd64"));
@@ -377,6 +395,9 @@ mod tests {
         assert_eq!(competing(&classes, amd64), [amd64, large]);
         assert_eq!(competing(&classes, large), [amd64, large]);
         assert_eq!(competing(&classes, riscv64), [riscv64]);
+        classes.leaves(amd64);
+        let related: Vec<_> = classes.related(large).iter().collect();
+        assert_eq!(related, [large.index()], "nothing of the other waits");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{ClassId, Rank};
 use crate::bits::Bits;
 use crate::settings::Share;
 
-use outlook::TURN;
+pub(crate) use outlook::{Place, TURN};
 
 /// An owner, by number. Owners are few and are never forgotten by a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,29 +232,6 @@ impl Owners {
                 .min()
                 .map(|(_, job)| *job)
         })
-    }
-
-    /// Jobs of the class that start before this one: those before it among
-    /// its owner's, and as many turns of each other owner. Counts to `most`.
-    pub(super) fn ahead(
-        &self,
-        id: OwnerId,
-        class: ClassId,
-        rank: Rank,
-        job: JobId,
-        most: usize,
-    ) -> usize {
-        let waiting = |owner: &Owner| owner.queues.get(&class).map_or(0, BTreeSet::len);
-        let own = self.owners[id.index()].queues.get(&class);
-        let own = own.map_or(0, |queue| queue.range(..(rank, job)).take(most).count());
-        let mine = self.owners[id.index()].share.weight();
-        let others = self.turn.iter().filter(|(_, other)| *other != id);
-        let others = others.map(|(_, other)| {
-            let other = &self.owners[other.index()];
-            let turns = own as u64 * other.share.weight() / mine;
-            waiting(other).min(usize::try_from(turns).unwrap_or(usize::MAX))
-        });
-        (own + others.sum::<usize>()).min(most)
     }
 
     fn numbered(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
@@ -469,27 +446,5 @@ pub(super) mod tests {
         assert_eq!(owners.best(|other| other != class, &all), None);
         assert!(remove(&mut owners, owner, 7));
         assert_eq!(best(&owners), None);
-    }
-
-    #[test]
-    fn before_a_job_are_its_owners_and_the_turns_of_the_others() {
-        let (mut owners, [mine, double, short]) = owners([(2, None), (4, None), (2, None)]);
-        for job in 1..=4 {
-            push(&mut owners, mine, job);
-        }
-        for job in 11..=19 {
-            push(&mut owners, double, job);
-        }
-        push(&mut owners, short, 21);
-        let ahead = |owner, job: u64, most| {
-            let rank = Rank(i64::try_from(job).unwrap());
-            owners.ahead(owner, ClassId::at(CLASS), rank, JobId(job), most)
-        };
-        assert_eq!(ahead(mine, 1, 100), 0);
-        assert_eq!(ahead(mine, 4, 100), 3 + 6 + 1);
-        assert_eq!(ahead(mine, 4, 5), 5, "counted so far");
-        assert_eq!(ahead(double, 13, 100), 2 + 1 + 1);
-        let class = ClassId::at(CLASS + 1);
-        assert_eq!(owners.ahead(mine, class, Rank(9), JobId(9), 100), 0);
     }
 }
