@@ -377,6 +377,7 @@ mod tests {
             }),
             mode: "enabled".to_owned(),
             mode_why: String::new(),
+            drain_ends: None,
             mode_by: String::new(),
             mode_since: Stamp(0),
             fitness: "fit".to_owned(),

@@ -132,6 +132,13 @@ fn a_builder_is_reset_by_hand_and_removed() {
     let mut desk = Desk::at(&farm);
     desk.does(&["builder", "reset", "b1"], "builder.resetting");
     desk.events.next_of("builder.clean");
+    desk.does(&["builder", "disable", "b1"], "builder.mode");
+    for act in ["reset", "drain", "manual"] {
+        let mend = ["disabled", "farmbell builder enable b1"];
+        desk.is_refused(&["builder", act, "b1"], REFUSED, &mend);
+    }
+    desk.does(&["builder", "enable", "b1"], "builder.mode");
+    desk.events.next_of("builder.clean");
 
     let job = farm.cli().submit_script(&[], "exec sleep 600");
     desk.events.next_of_job("job.running", &job);
@@ -152,7 +159,13 @@ fn a_builder_is_reset_by_hand_and_removed() {
     let state = "running (to be held back)";
     assert!(said.stdout.contains(state), "{said:#?}");
     desk.does(&["job", "resume", &job], "job.resumed");
-    // A drain that does not wait for ever.
+    // A drain that does not wait for ever, and says until when.
+    desk.does(
+        &["builder", "drain", "b1", "--within", "1h"],
+        "builder.mode",
+    );
+    let shown = desk.cli.run(&["builder", "show", "b1"]).succeeds();
+    assert!(shown.stdout.contains("drains until"), "{shown:#?}");
     desk.does(
         &["builder", "drain", "b1", "--within", "1ms"],
         "builder.mode",

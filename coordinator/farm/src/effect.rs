@@ -236,6 +236,8 @@ pub struct BuilderView {
     pub agent: Name,
     pub link: Link,
     pub link_since_ms: u64,
+    /// When what it holds is taken from it, while it drains.
+    pub drain_ends: Option<Wall>,
 }
 
 /// Whether a builder's agent can be spoken to.

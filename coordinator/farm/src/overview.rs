@@ -1,8 +1,10 @@
 //! The overview. Owns the picture of the farm at one moment, for pages and
 //! commands. Never changes anything.
 
-use farmbell_protocol::id::JobId;
+use farmbell_protocol::id::{BuilderId, JobId};
+use farmbell_protocol::time::Wall;
 
+use crate::deadlines::Deadline;
 use crate::effect::{BuilderView, Overview, Reply};
 use crate::farm::Farm;
 use crate::jobs::State;
@@ -53,9 +55,20 @@ impl Farm {
                     agent: agent.record.name.clone(),
                     link: self.link_of(builder),
                     link_since_ms: agent.link_since.0,
+                    drain_ends: self.drain_ends(builder.record.id),
                 })
             })
             .collect()
+    }
+
+    /// By this host's clock, which may be set meanwhile: the farm's is what counts.
+    fn drain_ends(&self, id: BuilderId) -> Option<Wall> {
+        let left = self
+            .deadlines
+            .at(Deadline::Drain(id))?
+            .since(self.clock.now());
+        let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        Some(Wall(self.clock.wall().0.saturating_add(millis)))
     }
 
     /// Numbers rise with time, so the first waiting one is nearly always the

@@ -227,6 +227,12 @@ fn text(builder: &BuilderView) -> String {
         ("mode", builder.mode.clone()),
         ("mode set by", builder.mode_by.clone()),
         ("mode because", builder.mode_why.clone()),
+        (
+            "drains until",
+            builder
+                .drain_ends
+                .map_or_else(String::new, |at| at.to_string()),
+        ),
         ("cleanliness", builder.cleanliness.clone()),
         (
             "fitness",

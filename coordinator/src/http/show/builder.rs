@@ -45,6 +45,7 @@ pub(in crate::http) fn builder(view: &FarmView) -> BuilderView {
         mode_why: record.mode_why.to_string(),
         mode_by: record.mode_by.to_string(),
         mode_since: record.mode_since.into(),
+        drain_ends: view.drain_ends.map(Into::into),
         fitness: fitness_word(record.fitness).to_owned(),
         fitness_why: record.fitness_why.to_string(),
         strikes: record.strikes,

@@ -40,6 +40,9 @@ pub struct BuilderView {
     pub mode_why: String,
     pub mode_by: String,
     pub mode_since: Stamp,
+    /// When what it holds is taken from it, while it drains with a time limit.
+    #[serde(default)]
+    pub drain_ends: Option<Stamp>,
     /// `fit`, or why it can take nothing.
     pub fitness: String,
     pub fitness_why: String,
