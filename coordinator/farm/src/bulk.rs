@@ -16,6 +16,8 @@ use crate::record::{BrakeRecord, BulkRecord, Filter, JobAct, JobRecord, LedgerKi
 
 /// Jobs that one step looks at.
 const BULK_STEP: usize = 1000;
+/// Operations under way at once: each takes a step of every turn.
+const BULK_MAX: usize = 16;
 
 impl Farm {
     pub(crate) fn act_on_job(
@@ -38,6 +40,7 @@ impl Farm {
         act: JobAct,
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
+        self.has_room_for_bulk()?;
         let line = format!("{}: {why}", act.past());
         self.note(LedgerKind::BulkBegun, About::default().by(by), line);
         let id = self.meta.ledger_floor;
@@ -53,16 +56,24 @@ impl Farm {
         };
         let mut all = self.meta.bulk.to_vec();
         all.push(bulk);
-        self.meta.bulk = List::new(all).map_err(|too_many| Refused {
-            code: RefusedCode::Limit,
-            cause: format!("{} bulk operations are under way", too_many.max),
-            fix: "wait for the end of one (farmbell events)".to_owned(),
-        })?;
+        self.meta.bulk = crate::jobs::bounded(all);
         let changed = self.step_bulk(id);
         Ok(Reply::Bulk {
             operation: id,
             changed,
             finished: self.meta.bulk.iter().all(|bulk| bulk.id != id),
+        })
+    }
+
+    /// Asked before anything is changed or told.
+    fn has_room_for_bulk(&self) -> Result<(), Refused> {
+        if self.meta.bulk.len() < BULK_MAX {
+            return Ok(());
+        }
+        Err(Refused {
+            code: RefusedCode::Limit,
+            cause: format!("{BULK_MAX} bulk operations are under way"),
+            fix: "wait for the end of one (farmbell events)".to_owned(),
         })
     }
 
@@ -204,6 +215,7 @@ impl Farm {
         least: Option<i32>,
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
+        self.has_room_for_bulk()?;
         let mut brakes = self.meta.brakes.to_vec();
         brakes.retain(|brake| brake.architecture != architecture);
         if let Some(least) = least {

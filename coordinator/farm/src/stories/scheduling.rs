@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Share;
-use crate::effect::{Hold, Overview};
+use crate::effect::{Hold, Overview, RefusedCode};
 use crate::event::{BuilderAct, Filter, JobAct};
 use crate::record::OperatorMode;
 
@@ -215,6 +215,43 @@ fn many_jobs_are_cancelled_by_filter_in_steps_across_a_restart() {
     assert!(
         end.unwrap().why.starts_with("1500 jobs cancelled"),
         "{end:?}"
+    );
+}
+
+#[test]
+fn an_operation_too_many_is_refused_before_anything_is_told_or_changed() {
+    let mut world = World::new();
+    let jobs: Vec<JobId> = (0..1001)
+        .map(|number| world.submit(spec(&format!("j{number}"))))
+        .collect();
+    for score in 1..=16 {
+        let more = bulk(&mut world, Filter::default(), JobAct::SetPriority(score));
+        assert_eq!(more, (1000, false), "it is under way");
+    }
+    let entries = world.store.ledger.len();
+    let why = Text::default;
+    let too_many = [
+        Command::Bulk {
+            filter: Filter::default(),
+            act: JobAct::Cancel,
+            why: why(),
+        },
+        Command::Brake {
+            architecture: None,
+            least: Some(50),
+            why: why(),
+        },
+    ];
+    for command in too_many {
+        let refused = world.ask(command).unwrap_err();
+        assert_eq!(refused.code, RefusedCode::Limit);
+    }
+    assert_eq!(world.store.ledger.len(), entries, "nothing is told");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(hold(&mut world, jobs[0]), None, "no brake is set");
+    assert_eq!(
+        bulk(&mut world, Filter::default(), JobAct::Cancel),
+        (1000, false)
     );
 }
 
