@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use farmbell_coordinator::store::{Queries, SCHEMA, Sqlite, Store};
-use farmbell_farm::record::{AttemptEnd, Change, Meta};
+use farmbell_farm::record::{AttemptEnd, BrakeRecord, BulkRecord, Change, Filter, JobAct, Meta};
+use farmbell_protocol::bounded::List;
 use farmbell_protocol::id::{Epoch, JobId, SubmissionId};
 use rusqlite::types::ValueRef;
 
 use crate::contract::jobs_of;
 use crate::records::{
     agent, attempt, attempt_id, builder, done, duration, entry, live, outputs, package, spec,
-    submission, submit, token, waiting,
+    submission, submit, text, token, waiting,
 };
 
 const TABLES: [&str; 13] = [
@@ -49,6 +50,28 @@ fn meta() -> Meta {
         },
         job_floor: 3,
         ledger_floor: 1,
+        bulk: List::new(vec![BulkRecord {
+            id: 1,
+            filter: Filter {
+                owner: Some(text("kim")),
+                submission: Some(SubmissionId(3)),
+                architecture: None,
+                name: Some(text("hello")),
+                waiting: true,
+            },
+            act: JobAct::SetPriority(-7),
+            by: text("root"),
+            why: text("first things first"),
+            cursor: JobId(1),
+            last: JobId(3),
+            changed: 1,
+        }])
+        .unwrap(),
+        brakes: List::new(vec![BrakeRecord {
+            architecture: Some(text("riscv64")),
+            least: 50,
+        }])
+        .unwrap(),
         ..Meta::default()
     }
 }
