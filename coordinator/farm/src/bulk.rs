@@ -27,10 +27,25 @@ impl Farm {
         act: JobAct,
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
-        if self.apply(by, job, act, why) || self.jobs.contains_key(&job) {
+        if self.apply(by, job, act, why) {
             return Ok(Reply::Done);
         }
-        Err(self.no_such_job(job, act.past()))
+        if !self.jobs.contains_key(&job) {
+            return Err(self.no_such_job(job, act.past()));
+        }
+        match act {
+            // Whoever resumes a job wants it to start, and something else holds it.
+            JobAct::Resume => Err(Refused {
+                code: RefusedCode::Conflict,
+                cause: format!("job {job} is not suspended"),
+                fix: format!("farmbell job explain {job} tells what it waits for"),
+            }),
+            JobAct::Cancel
+            | JobAct::Supersede
+            | JobAct::Suspend
+            | JobAct::SetPriority(_)
+            | JobAct::Reconsider => Ok(Reply::Done),
+        }
     }
 
     pub(crate) fn begin_bulk(

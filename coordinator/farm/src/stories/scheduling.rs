@@ -138,6 +138,25 @@ fn a_second_wish_for_the_same_is_no_error_and_changes_nothing() {
 }
 
 #[test]
+fn a_job_that_is_not_suspended_is_not_resumed_and_of_many_passed_over() {
+    let mut world = World::new();
+    let [job, other] = ["hello", "other"].map(|text| world.submit(spec(text)));
+    let resume = |job| Command::Job {
+        job,
+        act: JobAct::Resume,
+        why: Text::default(),
+    };
+    let refused = world.ask(resume(job)).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict);
+    assert_eq!(refused.cause, format!("job {job} is not suspended"));
+    act(&mut world, other, JobAct::Suspend);
+    assert_eq!(
+        bulk(&mut world, Filter::default(), JobAct::Resume),
+        (1, true)
+    );
+}
+
+#[test]
 fn of_two_brakes_one_is_lifted_and_each_says_how_many_it_holds_or_lets_go() {
     let mut world = World::new();
     let job = world.submit(spec("hello"));
