@@ -56,6 +56,22 @@ impl Farm {
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
         self.has_room_for_bulk()?;
+        let (operation, changed) = self.begin_steps(by, filter, act, why);
+        Ok(Reply::Bulk {
+            operation,
+            changed,
+            finished: self.meta.bulk.iter().all(|bulk| bulk.id != operation),
+        })
+    }
+
+    /// Its first step; says its number, and how many jobs that has changed.
+    fn begin_steps(
+        &mut self,
+        by: &Text<128>,
+        filter: Filter,
+        act: JobAct,
+        why: &Text<256>,
+    ) -> (u64, u64) {
         let line = format!("{}: {why}", act.past());
         self.note(LedgerKind::BulkBegun, About::default().by(by), line);
         let id = self.meta.ledger_floor;
@@ -72,12 +88,7 @@ impl Farm {
         let mut all = self.meta.bulk.to_vec();
         all.push(bulk);
         self.meta.bulk = crate::jobs::bounded(all);
-        let changed = self.step_bulk(id);
-        Ok(Reply::Bulk {
-            operation: id,
-            changed,
-            finished: self.meta.bulk.iter().all(|bulk| bulk.id != id),
-        })
+        (id, self.step_bulk(id))
     }
 
     /// Asked before anything is changed or told.
@@ -223,6 +234,8 @@ impl Farm {
             .max()
     }
 
+    /// Sets the least score that starts; none lifts it, and without an
+    /// architecture every brake there is.
     pub(crate) fn brake(
         &mut self,
         by: &Text<128>,
@@ -231,19 +244,7 @@ impl Farm {
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
         self.has_room_for_bulk()?;
-        let mut brakes = self.meta.brakes.to_vec();
-        brakes.retain(|brake| brake.architecture != architecture);
-        if let Some(least) = least {
-            brakes.push(BrakeRecord {
-                architecture: architecture.clone(),
-                least,
-            });
-        }
-        self.meta.brakes = List::new(brakes).map_err(|too_many| Refused {
-            code: RefusedCode::Limit,
-            cause: format!("there are {} brakes already", too_many.max),
-            fix: "lift one, or set one for every architecture".to_owned(),
-        })?;
+        self.meta.brakes = self.brakes_with(&architecture, least)?;
         let line = match (least, &architecture) {
             (Some(least), Some(of)) => format!("below {least} nothing starts on {of}: {why}"),
             (Some(least), None) => format!("below {least} nothing starts: {why}"),
@@ -251,12 +252,61 @@ impl Farm {
             (None, None) => format!("lifted: {why}"),
         };
         self.note(LedgerKind::QueueBrake, About::default().by(by), line);
+        let effective = match &architecture {
+            Some(of) => self.least_score(of),
+            None => least,
+        };
         let filter = Filter {
             architecture,
             waiting: true,
             ..Filter::default()
         };
-        self.begin_bulk(by, filter, JobAct::Reconsider, why)
+        let (_, changed) = self.begin_steps(by, filter, JobAct::Reconsider, why);
+        Ok(Reply::Braked { effective, changed })
+    }
+
+    /// The brakes as they are after this; lifting what is not set is a mistake
+    /// about what holds jobs back.
+    fn brakes_with(
+        &self,
+        architecture: &Option<Name>,
+        least: Option<i32>,
+    ) -> Result<List<BrakeRecord, 64>, Refused> {
+        let mut brakes = self.meta.brakes.to_vec();
+        match architecture {
+            None if least.is_none() => brakes.clear(),
+            _ => brakes.retain(|brake| brake.architecture != *architecture),
+        }
+        if least.is_none() && brakes.len() == self.meta.brakes.len() {
+            return Err(self.no_such_brake(architecture));
+        }
+        brakes.extend(least.map(|least| BrakeRecord {
+            architecture: architecture.clone(),
+            least,
+        }));
+        List::new(brakes).map_err(|too_many| Refused {
+            code: RefusedCode::Limit,
+            cause: format!("there are {} brakes already", too_many.max),
+            fix: "lift one, or set one for every architecture".to_owned(),
+        })
+    }
+
+    fn no_such_brake(&self, architecture: &Option<Name>) -> Refused {
+        let everywhere = architecture.as_ref().and_then(|of| self.least_score(of));
+        Refused {
+            code: RefusedCode::Conflict,
+            cause: match architecture {
+                Some(of) => format!("no brake is set on {of}"),
+                None => "no brake is set".to_owned(),
+            },
+            fix: match everywhere {
+                Some(least) => format!(
+                    "the one on every architecture holds back what is below {least}; \
+                     farmbell brake --lift lifts it"
+                ),
+                None => "farmbell job explain JOB tells what holds a job back".to_owned(),
+            },
+        }
     }
 }
 

@@ -108,6 +108,14 @@ pub enum Reply {
         changed: u64,
         finished: bool,
     },
+    /// A brake was set or lifted.
+    Braked {
+        /// The least score that starts there now; none: everything starts.
+        /// More than was asked for where another brake is higher.
+        effective: Option<i32>,
+        /// Jobs held or let go so far.
+        changed: u64,
+    },
     Done,
     Refused(Refused),
 }

@@ -141,7 +141,7 @@ pub enum Command {
         why: Text<256>,
     },
     /// Jobs below this score do not start, everywhere or for one architecture;
-    /// none lifts it.
+    /// none lifts it, and everywhere all there are.
     Brake {
         architecture: Option<Name>,
         least: Option<i32>,

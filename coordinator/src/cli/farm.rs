@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use super::Context;
 use super::exit::{Exit, Result};
 use super::output::{span, table};
-use crate::http::wire::{Act, BrakeRequest, OverviewView, PackageRequest, QueueView, Stamp};
+use crate::http::wire::{
+    Act, BrakeRequest, BrakeView, OverviewView, PackageRequest, QueueView, Stamp,
+};
 
 #[derive(Args, Debug)]
 #[command(after_help = "The order:
@@ -49,7 +51,7 @@ pub(super) struct BrakeArgs {
         conflicts_with = "lift"
     )]
     least: Option<i32>,
-    /// Let everything start again
+    /// Let everything start again, or with --arch what that one's brake holds
     #[arg(long)]
     lift: bool,
     /// Only for this architecture
@@ -177,15 +179,27 @@ pub(super) async fn brake(context: &Context, args: BrakeArgs) -> Result<Exit> {
         least: args.least,
         reason: args.reason,
     };
-    let set: BrakeRequest = context.client.post("/api/v1/brake", &request).await?;
-    context.output.one(&set, |set| {
-        let whom = set.architecture.as_deref().unwrap_or("every architecture");
-        match set.least {
-            Some(least) => format!("on {whom}, jobs below {least} do not start"),
-            None => format!("the brake on {whom} is lifted"),
-        }
-    })?;
+    let set: BrakeView = context.client.post("/api/v1/brake", &request).await?;
+    context.output.one(&set, brake_words)?;
     Ok(Exit::Ok)
+}
+
+fn brake_words(set: &BrakeView) -> String {
+    let higher = set.effective.filter(|_| set.effective != set.least);
+    match (&set.architecture, set.least, higher) {
+        (Some(of), Some(least), Some(higher)) => format!(
+            "on {of}, jobs below {higher} do not start: the brake on every architecture is \
+             higher than {least}"
+        ),
+        (Some(of), Some(least), None) => format!("on {of}, jobs below {least} do not start"),
+        (None, Some(least), _) => format!("on every architecture, jobs below {least} do not start"),
+        (Some(of), None, Some(higher)) => format!(
+            "the brake on {of} is lifted; that on every architecture is not: jobs below \
+             {higher} do not start"
+        ),
+        (Some(of), None, None) => format!("the brake on {of} is lifted"),
+        (None, None, _) => "every brake is lifted".to_owned(),
+    }
 }
 
 pub(super) async fn restore(context: &Context, command: RestoreCommand) -> Result<Exit> {
@@ -219,5 +233,30 @@ mod tests {
         assert_eq!(told(0, 0, 1), format!("nothing waits\n{after}"));
         assert_eq!(told(2, 2, 0), held);
         assert_eq!(told(5, 2, 1), format!("… and 3 more\n{held}\n{after}"));
+    }
+
+    #[test]
+    fn where_another_brake_is_higher_it_says_what_starts() {
+        let set = |architecture: Option<&str>, least, effective| {
+            brake_words(&BrakeView {
+                architecture: architecture.map(str::to_owned),
+                least,
+                effective,
+                changed: 0,
+            })
+        };
+        assert_eq!(
+            set(Some("amd64"), Some(5), Some(50)),
+            "on amd64, jobs below 50 do not start: the brake on every architecture is higher than 5"
+        );
+        assert_eq!(
+            set(Some("amd64"), None, Some(50)),
+            "the brake on amd64 is lifted; that on every architecture is not: jobs below 50 do not start"
+        );
+        assert_eq!(
+            set(Some("amd64"), None, None),
+            "the brake on amd64 is lifted"
+        );
+        assert_eq!(set(None, None, None), "every brake is lifted");
     }
 }

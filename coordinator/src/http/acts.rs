@@ -11,7 +11,7 @@ use super::caller::{Caller, Operator};
 use super::extract::{Addressed, Said, named};
 use super::problem::{Result, invalid};
 use super::wire::{
-    BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobView,
+    BrakeRequest, BrakeView, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobView,
     PackageRequest,
 };
 use super::{Api, jobs, lookup, unexpected};
@@ -69,14 +69,22 @@ pub(super) async fn brake(
     State(api): State<Api>,
     Operator(by): Operator,
     Said(request): Said<BrakeRequest>,
-) -> Result<Json<BrakeRequest>> {
+) -> Result<Json<BrakeView>> {
     let command = Command::Brake {
         architecture: name("architecture", request.architecture.as_deref())?,
         least: request.least,
-        why: Text::cut(request.reason.as_str()),
+        why: Text::cut(request.reason),
     };
-    api.ask(by, command).await?;
-    Ok(Json(request))
+    let reply = api.ask(by, command).await?;
+    let Reply::Braked { effective, changed } = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(Json(BrakeView {
+        architecture: request.architecture,
+        least: request.least,
+        effective,
+        changed,
+    }))
 }
 
 /// The hook of an archive: a package can be had from now on.

@@ -17,7 +17,8 @@ mod token;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use act::{
-    BrakeRequest, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, PackageRequest,
+    BrakeRequest, BrakeView, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec,
+    PackageRequest,
 };
 pub use builder::{
     Act, ActQuery, AgentView, BuilderView, EnvelopeView, Occupant, OverviewView, ResetView,

@@ -156,8 +156,25 @@ fn a_job_that_is_not_suspended_is_not_resumed_and_of_many_passed_over() {
     );
 }
 
+/// The least score that starts there now, and how many jobs are held or let go.
+fn brake(
+    world: &mut World,
+    architecture: Option<&str>,
+    least: Option<i32>,
+) -> Result<(Option<i32>, u64), Refused> {
+    let reply = world.ask(Command::Brake {
+        architecture: architecture.map(name),
+        least,
+        why: Text::default(),
+    })?;
+    match reply {
+        Reply::Braked { effective, changed } => Ok((effective, changed)),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn of_two_brakes_one_is_lifted_and_each_says_how_many_it_holds_or_lets_go() {
+fn of_two_brakes_one_is_lifted_and_each_says_what_starts_and_how_many_it_holds_or_lets_go() {
     let mut world = World::new();
     let job = world.submit(spec("hello"));
     world.submit(JobSpec {
@@ -165,23 +182,40 @@ fn of_two_brakes_one_is_lifted_and_each_says_how_many_it_holds_or_lets_go() {
         priority: 60,
         ..spec("other")
     });
-    let mut brake = |architecture: Option<&str>, least| {
-        let command = Command::Brake {
-            architecture: architecture.map(name),
-            least,
-            why: Text::default(),
-        };
-        match world.ask(command) {
-            Ok(Reply::Bulk { changed, .. }) => (changed, hold(&mut world, job)),
-            other => panic!("{other:?}"),
-        }
+    let mut brake = |architecture, least| {
+        let told = brake(&mut world, architecture, least).unwrap();
+        (told, hold(&mut world, job))
     };
     let held = |least| Some(Hold::Brake { priority: 0, least });
-    assert_eq!(brake(None, Some(50)), (1, held(50)));
-    assert_eq!(brake(Some("amd64"), Some(100)), (0, held(100)));
-    assert_eq!(brake(Some("riscv64"), Some(100)), (1, held(100)));
-    assert_eq!(brake(Some("amd64"), None), (0, held(50)));
-    assert_eq!(brake(None, None), (1, None));
+    let (amd64, riscv64) = (Some("amd64"), Some("riscv64"));
+    assert_eq!(brake(None, Some(50)), ((Some(50), 1), held(50)));
+    assert_eq!(brake(amd64, Some(100)), ((Some(100), 0), held(100)));
+    assert_eq!(brake(riscv64, Some(100)), ((Some(100), 1), held(100)));
+    assert_eq!(brake(riscv64, Some(10)), ((Some(50), 1), held(100)));
+    assert_eq!(brake(amd64, None), ((Some(50), 0), held(50)));
+}
+
+/// Whoever lifts the brake wants everything to start, and not to look for the
+/// architecture whose brake is still set.
+#[test]
+fn lifted_for_no_architecture_every_brake_is_lifted_and_none_that_is_not_set() {
+    let mut world = World::new();
+    let job = world.submit(spec("hello"));
+    for architecture in [None, Some("amd64"), Some("riscv64")] {
+        brake(&mut world, architecture, Some(50)).unwrap();
+    }
+    let entries = world.store.ledger.len();
+    let refused = brake(&mut world, Some("s390x"), None).unwrap_err();
+    assert_eq!(refused.code, RefusedCode::Conflict);
+    assert_eq!(refused.cause, "no brake is set on s390x");
+    assert!(refused.fix.contains("below 50"), "{refused:?}");
+    assert_eq!(world.store.ledger.len(), entries);
+    assert_eq!(brake(&mut world, None, None), Ok((None, 1)));
+    assert_eq!(hold(&mut world, job), None);
+    world.restart();
+    assert_eq!(hold(&mut world, job), None);
+    let refused = brake(&mut world, None, None).unwrap_err();
+    assert_eq!(refused.cause, "no brake is set");
 }
 
 #[test]

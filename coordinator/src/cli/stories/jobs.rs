@@ -103,6 +103,8 @@ async fn jobs_are_suspended_resumed_and_given_another_score() {
     assert_eq!(world.types(&["brake", "0"]).await, Ok(Exit::Ok));
     assert_eq!(world.types(&["job", "explain", id]).await, Ok(Exit::Ok));
     assert_eq!(world.types(&["brake", "--lift"]).await, Ok(Exit::Ok));
+    let lifted = failure(world.types(&["brake", "--lift"]).await);
+    assert_eq!(lifted.cause, "no brake is set");
     assert_eq!(world.types(&["job", "supersede", id]).await, Ok(Exit::Ok));
     assert_eq!(show(id).await.job.verdict.unwrap().verdict, "superseded");
     let done = failure(world.types(&["job", "suspend", id]).await);

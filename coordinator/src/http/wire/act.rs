@@ -91,3 +91,17 @@ pub struct BrakeRequest {
 fn nullable<'de, D: Deserializer<'de>>(field: D) -> Result<Option<i32>, D::Error> {
     Option::deserialize(field)
 }
+
+/// What starts since a brake was set or lifted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeView {
+    /// `null`: every architecture.
+    pub architecture: Option<String>,
+    /// What was asked for; `null`: lifted.
+    pub least: Option<i32>,
+    /// The least score that starts there now, more where the brake on every
+    /// architecture is higher; `null`: everything starts.
+    pub effective: Option<i32>,
+    /// Jobs held or let go so far.
+    pub changed: u64,
+}
