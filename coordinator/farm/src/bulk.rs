@@ -30,7 +30,7 @@ impl Farm {
         if self.apply(by, job, act, why) {
             return Ok(Reply::Done);
         }
-        if !self.jobs.contains_key(&job) {
+        if !self.jobs.contains_key(&job) && self.dependencies.get(job).is_none() {
             return Err(self.no_such_job(job, act.past()));
         }
         match act {
@@ -177,34 +177,48 @@ impl Farm {
     }
 
     fn suspend(&mut self, by: &Text<128>, id: JobId, why: &Text<256>, suspend: bool) -> bool {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return false;
-        };
-        if job.suspended == suspend {
+        let differs = |suspended: &mut bool| std::mem::replace(suspended, suspend) != suspend;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            if !differs(&mut job.suspended) {
+                return false;
+            }
+            if suspend {
+                self.unqueue(id);
+            } else {
+                self.enqueue(id);
+            }
+            self.step.touch_job(id);
+        } else if !self.change_wait(id, |job| differs(&mut job.suspended)) {
             return false;
         }
-        job.suspended = suspend;
         let kind = if suspend {
-            self.unqueue(id);
             LedgerKind::JobSuspended
         } else {
-            self.enqueue(id);
             LedgerKind::JobResumed
         };
-        self.step.touch_job(id);
         self.note(kind, About::job(id).by(by), why.as_str());
         true
     }
 
     fn set_priority(&mut self, by: &Text<128>, id: JobId, priority: i32, why: &Text<256>) -> bool {
+        let mut before = None;
+        let mut set = |score: &mut i32, frozen: &mut bool| {
+            before = Some(std::mem::replace(score, priority));
+            *frozen = true;
+        };
         self.unqueue(id);
-        let Some(job) = self.jobs.get_mut(&id) else {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            set(&mut job.priority, &mut job.priority_frozen);
+            self.enqueue(id);
+        } else {
+            self.change_wait(id, |job| {
+                set(&mut job.priority, &mut job.priority_frozen);
+                true
+            });
+        }
+        let Some(before) = before else {
             return false;
         };
-        let before = job.priority;
-        job.priority = priority;
-        job.priority_frozen = true;
-        self.enqueue(id);
         let line = format!("{before} -> {priority}: {why}");
         self.note(LedgerKind::JobPriority, About::job(id).by(by), line);
         true

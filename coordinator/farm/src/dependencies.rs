@@ -6,7 +6,8 @@
 //! ```text
 //! verdict failed(dependency_wait) ─► waits ─► all of it there, or woken ─► next generation
 //! ```
-//! The verdict stands: what waits is the job, not its generation. A package
+//! The verdict stands: what waits is the job, not its generation. Suspending
+//! it, or another score, is for the next one. A package
 //! counts if it came after the generation had begun, so one that came while
 //! the attempt ran is not missed, and one that did not help then does not
 //! wake it again.
@@ -284,6 +285,24 @@ impl Farm {
         true
     }
 
+    /// Changes what the next generation of a job that waits begins with. The
+    /// closure says whether it did.
+    pub(crate) fn change_wait(
+        &mut self,
+        id: JobId,
+        change: impl FnOnce(&mut JobRecord) -> bool,
+    ) -> bool {
+        let Some(wait) = self.dependencies.waits.get_mut(&id) else {
+            return false;
+        };
+        if !change(&mut wait.job) {
+            return false;
+        }
+        let record = Box::new(wait.job.clone());
+        self.step.changes.push(Change::Job(record));
+        true
+    }
+
     /// The job waits for nothing any more.
     pub(crate) fn forget_wait(&mut self, id: JobId) -> Option<JobRecord> {
         let job = self.dependencies.remove(id)?;
@@ -306,11 +325,12 @@ impl Farm {
         let job = self.dependencies.get(id)?;
         let missing = Reason::cut(missing_of(job)?);
         let held = Hold::Dependencies { missing };
+        let then = if job.suspended { "; suspended" } else { "" };
         Some(Reply::Explained {
             job: Box::new(job.clone()),
             explanation: Some(Explanation {
                 architecture: job.needs.architecture.clone(),
-                summary: held.to_string(),
+                summary: format!("{held}{then}"),
                 held: Some(held),
                 starts_in: None,
                 builders: Vec::new(),

@@ -217,11 +217,12 @@ impl Farm {
             });
         }
         self.has_room(1)?;
-        self.forget_wait(stored.id);
+        // Of a job that waits the farm's own record is the newest.
+        let kept = self.forget_wait(stored.id);
         // Whoever asks for a run lifts what held the one before.
         let stored = JobRecord {
             suspended: false,
-            ..stored.clone()
+            ..kept.unwrap_or_else(|| stored.clone())
         };
         self.next_generation(by, &stored, why)?;
         Ok(Reply::Done)

@@ -411,8 +411,8 @@ impl World {
     fn let_jobs_go(&mut self) {
         let store = &self.coordinator.store;
         let brakes = store.meta.as_ref().map(|meta| meta.brakes.to_vec());
-        let mut unfinished = store.unfinished.iter();
-        let suspended = unfinished.any(|job| {
+        let mut may_run = store.unfinished.iter().chain(&store.dependents);
+        let suspended = may_run.any(|job| {
             let job: Option<&JobRecord> = store.jobs.get(job);
             job.is_some_and(|job| job.suspended)
         });

@@ -268,6 +268,82 @@ fn a_job_that_was_suspended_is_woken_suspended_and_a_retry_lifts_it() {
 }
 
 #[test]
+fn a_job_that_waits_for_packages_is_suspended_and_its_next_generation_begins_so() {
+    let (mut world, job) = asleep("baz");
+    let mut host = world.host(2);
+    let one = |act| Command::Job {
+        job,
+        act,
+        why: Text::new("not now").unwrap(),
+    };
+    let all = |act| Command::Bulk {
+        filter: Filter {
+            name: Some(Text::new("hello").unwrap()),
+            ..Filter::default()
+        },
+        act,
+        why: Text::default(),
+    };
+    let changed = |reply| match reply {
+        Ok(Reply::Bulk { changed, .. }) => changed,
+        other => panic!("{other:?}"),
+    };
+    let refused = world.ask(one(JobAct::Resume)).unwrap_err();
+    assert_eq!(refused.cause, format!("job {job} is not suspended"));
+    assert_eq!(changed(world.ask(all(JobAct::Suspend))), 1);
+    world.ask(one(JobAct::Suspend)).unwrap();
+    assert_eq!(changed(world.ask(all(JobAct::Resume))), 1);
+    world.ask(one(JobAct::Suspend)).unwrap();
+    let explanation = explained(&mut world, job).unwrap().unwrap();
+    assert_eq!(explanation.summary, "waits for baz; suspended");
+    assert!(world.store.waits.contains(&job), "the wait stays");
+    let told = world.store.kinds();
+    let told = |kind| told.iter().filter(|told| **told == kind).count();
+    assert_eq!(told(LedgerKind::JobSuspended), 2);
+    assert_eq!(told(LedgerKind::JobResumed), 1);
+
+    world.restart();
+    world.now = world.now + Duration::from_secs(1);
+    world.hello(&mut host);
+    world.clean(&mut host);
+    provide(&mut world, "baz", "1", "sid");
+    assert!(world.waits(job) && world.offers().is_empty());
+    let explanation = explained(&mut world, job).unwrap().unwrap();
+    assert_eq!(explanation.held, Some(Hold::Suspended));
+    world.ask(one(JobAct::Resume)).unwrap();
+    assert_eq!(world.offered(&host).generation, 2);
+}
+
+#[test]
+fn a_score_given_to_a_job_that_waits_for_packages_is_its_next_generations() {
+    let (mut world, job) = asleep("baz");
+    let why = Text::default;
+    let before = Box::new(world.store.jobs[&job].clone());
+    world
+        .ask(Command::Job {
+            job,
+            act: JobAct::SetPriority(7),
+            why: why(),
+        })
+        .unwrap();
+    let told = world.store.ledger.last().unwrap();
+    assert_eq!(told.kind, LedgerKind::JobPriority);
+    assert!(told.why.starts_with("0 -> 7"), "{told:?}");
+    assert!(world.verdict(job).is_some(), "its verdict stands");
+    world.restart();
+    // Whoever asks for a retry may have read the record a moment before.
+    world
+        .ask(Command::Retry {
+            job: before,
+            why: why(),
+        })
+        .unwrap();
+    let stored = &world.store.jobs[&job];
+    assert_eq!((stored.priority, stored.priority_frozen), (7, true));
+    assert_eq!(stored.generation, 2);
+}
+
+#[test]
 fn a_retry_and_a_cancel_end_the_wait() {
     let (mut world, job) = asleep("baz");
     let stored = Box::new(world.store.jobs[&job].clone());

@@ -29,6 +29,7 @@ impl Store {
             Change::Job(record) => {
                 if let Some(JobState::Done(before)) = self.jobs.get(&record.id).map(|j| &j.state)
                     && self.jobs[&record.id].generation == record.generation
+                    && JobState::Done(before.clone()) != record.state
                 {
                     panic!("I3: {before:?} is overwritten by {record:?}");
                 }
