@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use farmbell_coordinator::store::{CommitError, Sqlite, Store, StoreError};
-use farmbell_farm::record::{Change, JobRecord, Meta, Snapshot};
+use farmbell_farm::record::{BulkRecord, Change, JobRecord, Meta, Snapshot};
 use farmbell_protocol::id::{AgentId, BuilderId, JobId, SubmissionId};
 use farmbell_protocol::time::Time;
 use farmbell_tests::sim::SimStore;
 
 use crate::records::{
-    agent, attempt, attempt_id, builder, done, duration, entry, live, outputs, package, spec,
+    agent, attempt, attempt_id, builder, bulk, done, duration, entry, live, outputs, package, spec,
     submission, submit, token, waiting,
 };
 
@@ -104,6 +104,7 @@ each_store! {
     what_was_removed_is_gone
     jobs_that_wait_and_packages_come_back_until_it_is_over
     the_newest_duration_of_a_name_comes_back
+    an_operation_comes_back_as_far_as_it_was_until_it_is_over
     what_was_retired_is_gone_and_nothing_else
 }
 
@@ -296,4 +297,19 @@ fn what_was_retired_is_gone_and_nothing_else<F: Fixture>() {
     assert_eq!(jobs_of(store), [waiting(2)]);
     let keyed = submission(2, Some("key"), &[2]);
     assert_eq!(store.load().unwrap().submissions, [keyed]);
+}
+
+fn an_operation_comes_back_as_far_as_it_was_until_it_is_over<F: Fixture>() {
+    let mut fixture = F::make();
+    let further = BulkRecord {
+        cursor: JobId(2),
+        ..bulk()
+    };
+    let other = BulkRecord { id: 9, ..bulk() };
+    let steps = [bulk(), other.clone(), further.clone()].map(|bulk| Change::Bulk(Box::new(bulk)));
+    fixture.next_life().commit(&steps).unwrap();
+    let store = fixture.next_life();
+    assert_eq!(store.load().unwrap().bulk, [further.clone(), other]);
+    store.commit(&[Change::BulkOver(9)]).unwrap();
+    assert_eq!(fixture.next_life().load().unwrap().bulk, [further]);
 }

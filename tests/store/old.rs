@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 use std::slice;
 
 use farmbell_coordinator::store::{Queries, SCHEMA, Sqlite, Store};
-use farmbell_farm::record::{AttemptEnd, BrakeRecord, BulkRecord, Change, Filter, JobAct, Meta};
+use farmbell_farm::record::{AttemptEnd, BrakeRecord, Change, Meta};
 use farmbell_protocol::bounded::List;
 use farmbell_protocol::id::{Epoch, JobId, SubmissionId};
 use rusqlite::types::ValueRef;
 
 use crate::contract::jobs_of;
 use crate::records::{
-    agent, attempt, attempt_id, builder, done, duration, entry, live, outputs, package, spec,
-    submission, submit, text, token, waiting,
+    agent, attempt, attempt_id, builder, bulk, done, duration, entry, former_bulk, live, outputs,
+    package, spec, submission, submit, text, token, waiting,
 };
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "meta",
     "submission",
     "job",
@@ -34,6 +34,7 @@ const TABLES: [&str; 13] = [
     "token",
     "dependent",
     "package",
+    "bulk",
     "duration",
     "ledger",
 ];
@@ -50,23 +51,6 @@ fn meta() -> Meta {
         },
         job_floor: 3,
         ledger_floor: 1,
-        bulk: List::new(vec![BulkRecord {
-            id: 1,
-            filter: Filter {
-                owner: Some(text("kim")),
-                submission: Some(SubmissionId(3)),
-                architecture: None,
-                name: Some(text("hello")),
-                waiting: true,
-            },
-            act: JobAct::SetPriority(-7),
-            by: text("root"),
-            why: text("first things first"),
-            cursor: JobId(1),
-            last: JobId(3),
-            changed: 1,
-        }])
-        .unwrap(),
         brakes: List::new(vec![BrakeRecord {
             architecture: Some(text("riscv64")),
             least: 50,
@@ -93,6 +77,7 @@ fn history() -> Vec<Change> {
         Change::Token(token(1, 1)),
         Change::Waits(JobId(3)),
         Change::Package(Box::new(package("baz", None, 1))),
+        Change::Bulk(Box::new(bulk())),
         Change::Duration(Box::new(duration("hello", 90))),
     ]);
     changes
@@ -164,7 +149,16 @@ fn databases_of_every_released_schema_are_read() {
             .unwrap();
         let mut store = Sqlite::open(&path).unwrap();
         let snapshot = store.load().unwrap();
-        assert_eq!(snapshot.meta, Some(meta()), "schema {schema}");
+        let (former, bulk) = match schema {
+            1 | 2 => (vec![former_bulk()], vec![]),
+            _ => (vec![], vec![bulk()]),
+        };
+        let meta = Meta {
+            bulk: List::new(former).unwrap(),
+            ..meta()
+        };
+        assert_eq!(snapshot.meta, Some(meta), "schema {schema}");
+        assert_eq!(snapshot.bulk, bulk, "schema {schema}");
         assert_eq!(jobs_of(&mut store), [waiting(1), live(2)]);
         let keyed = submission(3, Some("key"), &[3]);
         assert_eq!(snapshot.submissions, slice::from_ref(&keyed));

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use farmbell_farm::record::{
-    AgentRecord, AgentStanding, AttemptEnd, AttemptRecord, BuilderOffer, BuilderRecord, Change,
-    Cleanliness, DurationRecord, Envelope, JobRecord, JobState, LedgerEntry, LedgerKind, Needs,
-    Occupation, OperatorMode, PackageKey, PackageRecord, ResetProof, ResetRule, ResetWhen, Stage,
-    SubmissionRecord, TokenRecord, VerdictRecord,
+    AgentRecord, AgentStanding, AttemptEnd, AttemptRecord, BuilderOffer, BuilderRecord, BulkRecord,
+    Change, Cleanliness, DurationRecord, Ending, Envelope, FormerBulk, FormerFilter, JobAct,
+    JobRecord, JobState, LedgerEntry, LedgerKind, Needs, Occupation, OperatorMode, PackageKey,
+    PackageRecord, ResetProof, ResetRule, ResetWhen, Stage, SubmissionRecord, TokenRecord,
+    VerdictRecord,
 };
 use farmbell_protocol::agent_to_coordinator::{Fitness, ResetScope};
 use farmbell_protocol::bounded::{List, Text};
@@ -14,7 +15,7 @@ use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{
     AgentId, AttemptId, BuilderId, JobId, KeyHash, Seq, SessionId, SpoolId, SubmissionId,
 };
-use farmbell_protocol::outcome::{Usage, Verdict};
+use farmbell_protocol::outcome::{FailureKind, Usage, Verdict};
 use farmbell_protocol::spec::{FileName, JobSpec, Output, Rung};
 use farmbell_protocol::time::{Time, Wall};
 
@@ -240,6 +241,35 @@ pub(crate) fn package(name: &str, owner: Option<&str>, at: u64) -> PackageRecord
         version: text("1:2.0-1"),
         at: Time(at),
     }
+}
+
+/// Half done: the farm's own numbers have it up to schema 2.
+pub(crate) fn former_bulk() -> FormerBulk {
+    FormerBulk {
+        id: 1,
+        filter: FormerFilter {
+            owner: Some(text("kim")),
+            submission: Some(SubmissionId(3)),
+            architecture: None,
+            name: Some(text("hello")),
+            waiting: true,
+        },
+        act: JobAct::SetPriority(-7),
+        by: text("root"),
+        why: text("first things first"),
+        cursor: JobId(1),
+        last: JobId(3),
+        changed: 1,
+    }
+}
+
+/// Half done.
+pub(crate) fn bulk() -> BulkRecord {
+    let mut bulk = BulkRecord::from(former_bulk());
+    bulk.filter.begins = Some(text("hel"));
+    bulk.filter.verdict = Some(Ending::FailedAs(FailureKind::DependencyWait));
+    bulk.matched = 2;
+    bulk
 }
 
 pub(crate) fn token(id: u64, used: u32) -> TokenRecord {

@@ -12,7 +12,7 @@ use crate::effect::{Refused, RefusedCode, Reply};
 use crate::farm::Farm;
 use crate::jobs::Job;
 use crate::ledger::About;
-use crate::record::{BrakeRecord, BulkRecord, Filter, JobAct, JobRecord, LedgerKind};
+use crate::record::{BrakeRecord, BulkRecord, Change, Filter, JobAct, LedgerKind, is};
 
 /// Jobs that one step looks at.
 const BULK_STEP: usize = 1000;
@@ -56,44 +56,18 @@ impl Farm {
         why: &Text<256>,
     ) -> Result<Reply, Refused> {
         self.has_room_for_bulk()?;
-        let (operation, changed) = self.begin_steps(by, filter, act, why);
+        let bulk = self.begin_steps(by, filter, act, why);
         Ok(Reply::Bulk {
-            operation,
-            changed,
-            finished: self.meta.bulk.iter().all(|bulk| bulk.id != operation),
+            operation: bulk.id,
+            matched: bulk.matched,
+            changed: bulk.changed,
+            finished: !self.bulk.contains_key(&bulk.id),
         })
-    }
-
-    /// Its first step; says its number, and how many jobs that has changed.
-    fn begin_steps(
-        &mut self,
-        by: &Text<128>,
-        filter: Filter,
-        act: JobAct,
-        why: &Text<256>,
-    ) -> (u64, u64) {
-        let line = format!("{}: {why}", act.past());
-        self.note(LedgerKind::BulkBegun, About::default().by(by), line);
-        let id = self.meta.ledger_floor;
-        let bulk = BulkRecord {
-            id,
-            filter,
-            act,
-            by: by.clone(),
-            why: why.clone(),
-            cursor: JobId(0),
-            last: JobId(self.meta.job_floor),
-            changed: 0,
-        };
-        let mut all = self.meta.bulk.to_vec();
-        all.push(bulk);
-        self.meta.bulk = crate::jobs::bounded(all);
-        (id, self.step_bulk(id))
     }
 
     /// Asked before anything is changed or told.
     fn has_room_for_bulk(&self) -> Result<(), Refused> {
-        if self.meta.bulk.len() < BULK_MAX {
+        if self.bulk.len() < BULK_MAX {
             return Ok(());
         }
         Err(Refused {
@@ -103,64 +77,112 @@ impl Farm {
         })
     }
 
+    /// The operation after its first step.
+    fn begin_steps(
+        &mut self,
+        by: &Text<128>,
+        filter: Filter,
+        act: JobAct,
+        why: &Text<256>,
+    ) -> BulkRecord {
+        let line = format!("{}: {why}", act.past());
+        self.note(LedgerKind::BulkBegun, About::default().by(by), line);
+        self.step_bulk(BulkRecord {
+            id: self.meta.ledger_floor,
+            filter,
+            act,
+            by: by.clone(),
+            why: why.clone(),
+            cursor: JobId(0),
+            last: JobId(self.meta.job_floor),
+            matched: 0,
+            changed: 0,
+        })
+    }
+
     /// One more step of every operation under way.
     pub(crate) fn step_all_bulk(&mut self) {
-        let ids: Vec<u64> = self.meta.bulk.iter().map(|bulk| bulk.id).collect();
-        for id in ids {
-            self.step_bulk(id);
+        for (_, bulk) in std::mem::take(&mut self.bulk) {
+            self.step_bulk(bulk);
         }
     }
 
-    /// Says how many jobs the operation has changed by now.
-    fn step_bulk(&mut self, id: u64) -> u64 {
-        let mut all = std::mem::take(&mut self.meta.bulk).into_vec();
-        let Some(at) = all.iter().position(|bulk| bulk.id == id) else {
-            return 0;
-        };
-        let mut bulk = all.remove(at);
+    /// The operation as the step leaves it, which is under way unless it is
+    /// over.
+    fn step_bulk(&mut self, mut bulk: BulkRecord) -> BulkRecord {
         let range = (Bound::Excluded(bulk.cursor), Bound::Included(bulk.last));
         let unfinished = self.jobs.range(range).take(BULK_STEP);
         let mut seen: Vec<(JobId, bool)> = unfinished
-            .map(|(id, job)| (*id, self.matches(job, &bulk.filter)))
+            .map(|(id, job)| (*id, self.means(&bulk.filter, job)))
             .collect();
         let dependents = self.dependencies.after(bulk.cursor);
         let dependents = dependents.take_while(|job| job.id <= bulk.last);
         seen.extend(
             dependents
                 .take(BULK_STEP)
-                .map(|job| (job.id, matches_dependent(job, &bulk.filter))),
+                .map(|job| (job.id, bulk.filter.means_finished(job))),
         );
         seen.sort_unstable();
         seen.truncate(BULK_STEP);
         let over = seen.len() < BULK_STEP;
+        let before = bulk.cursor;
         for (job, meant) in seen {
             bulk.cursor = job;
-            if meant && self.apply(&bulk.by.clone(), job, bulk.act, &bulk.why.clone()) {
+            bulk.matched += u64::from(meant);
+            if meant && self.apply(&bulk.by, job, bulk.act, &bulk.why) {
                 bulk.changed += 1;
             }
         }
-        let changed = bulk.changed;
-        if over {
-            let line = format!("{changed} jobs {}: {}", bulk.act.past(), bulk.why);
-            self.note(LedgerKind::BulkEnded, About::default().by(&bulk.by), line);
-        } else {
-            all.insert(at, bulk);
-        }
-        self.meta.bulk = crate::jobs::bounded(all);
-        self.step.meta = true;
-        changed
+        self.keep_bulk(&bulk, before, over);
+        bulk
     }
 
-    fn matches(&self, job: &Job, filter: &Filter) -> bool {
+    /// Stores how far it is, or tells its end.
+    fn keep_bulk(&mut self, bulk: &BulkRecord, before: JobId, over: bool) {
+        if !over {
+            self.bulk.insert(bulk.id, bulk.clone());
+            let change = Change::Bulk(Box::new(bulk.clone()));
+            return self.step.changes.push(change);
+        }
+        // One that is over with its first step was never stored.
+        if before > JobId(0) {
+            self.step.changes.push(Change::BulkOver(bulk.id));
+        }
+        let BulkRecord {
+            matched, changed, ..
+        } = bulk;
+        let passed_over = if changed == matched {
+            String::new()
+        } else {
+            format!(" of {matched}")
+        };
+        let line = format!(
+            "{changed}{passed_over} jobs {}: {}",
+            bulk.act.past(),
+            bulk.why
+        );
+        self.note(LedgerKind::BulkEnded, About::default().by(&bulk.by), line);
+    }
+
+    /// Those under way, and those that an older store kept among the farm's
+    /// own numbers.
+    pub(crate) fn restore_bulk(&mut self, stored: Vec<BulkRecord>) {
+        self.bulk = stored.into_iter().map(|bulk| (bulk.id, bulk)).collect();
+        for former in std::mem::take(&mut self.meta.bulk).into_vec() {
+            let bulk = BulkRecord::from(former);
+            let change = Change::Bulk(Box::new(bulk.clone()));
+            self.step.changes.push(change);
+            self.bulk.insert(bulk.id, bulk);
+        }
+    }
+
+    /// Whether an unfinished job is meant.
+    fn means(&self, filter: &Filter, job: &Job) -> bool {
         is(&filter.owner, self.queue.owners.name(job.owner))
             && is(&filter.architecture, &job.needs(&self.queue).architecture)
-            && filter
-                .submission
-                .is_none_or(|wanted| wanted == job.submission)
-            && filter
-                .name
-                .as_ref()
-                .is_none_or(|wanted| wanted.as_str() == &*job.name)
+            && is(&filter.submission, &job.submission)
+            && filter.means_name(&job.name)
+            && filter.verdict.is_none()
             && (!filter.waiting || job.is_waiting())
     }
 
@@ -275,8 +297,11 @@ impl Farm {
             waiting: true,
             ..Filter::default()
         };
-        let (_, changed) = self.begin_steps(by, filter, JobAct::Reconsider, why);
-        Ok(Reply::Braked { effective, changed })
+        let bulk = self.begin_steps(by, filter, JobAct::Reconsider, why);
+        Ok(Reply::Braked {
+            effective,
+            changed: bulk.changed,
+        })
     }
 
     /// The brakes as they are after this; lifting what is not set is a mistake
@@ -322,19 +347,6 @@ impl Farm {
             },
         }
     }
-}
-
-fn is<T: PartialEq>(wanted: &Option<T>, has: &T) -> bool {
-    wanted.as_ref().is_none_or(|wanted| wanted == has)
-}
-
-/// The same for a finished job that would run again.
-fn matches_dependent(job: &JobRecord, filter: &Filter) -> bool {
-    is(&filter.owner, &job.owner)
-        && is(&filter.architecture, &job.needs.architecture)
-        && is(&filter.submission, &job.submission)
-        && is(&filter.name, &job.name)
-        && !filter.waiting
 }
 
 impl JobAct {

@@ -101,10 +101,11 @@ pub enum Reply {
     Token(TokenRecord),
     Agents(Vec<(AgentRecord, bool)>),
     Builder(Box<BuilderRecord>),
-    /// A bulk operation: how many jobs it has changed so far. What is left
-    /// goes on; the ledger tells its end.
+    /// A bulk operation: how many jobs were meant so far, and changed. What is
+    /// left goes on; the ledger tells its end.
     Bulk {
         operation: u64,
+        matched: u64,
         changed: u64,
         finished: bool,
     },

@@ -11,8 +11,8 @@ use farmbell_protocol::id::{
 };
 use farmbell_protocol::spec::{JobSpec, Output};
 
+pub use crate::record::{Ending, Filter, JobAct, PackageKey};
 use crate::record::{Envelope, JobRecord, OperatorMode, ResetRule};
-pub use crate::record::{Filter, JobAct, PackageKey};
 
 /// One connection of the listener's, live in this process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -24,7 +24,7 @@ use crate::event::{Actor, Command, ConnId, Event, RequestId};
 use crate::jobs::{Decided, Job, Suites};
 use crate::mutation::{Mutation, Planted};
 use crate::queue::{OwnerId, ProfileId, Queue};
-use crate::record::{Change, Meta, SubmissionRecord, TokenRecord};
+use crate::record::{BulkRecord, Change, Meta, SubmissionRecord, TokenRecord};
 use crate::retire::Retiring;
 use crate::settings::Settings;
 use crate::step::Step;
@@ -45,6 +45,8 @@ pub struct Farm {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) decided: Decided,
     pub(crate) dependencies: Dependencies,
+    /// Under way, by number.
+    pub(crate) bulk: BTreeMap<u64, BulkRecord>,
     pub(crate) suites: Suites,
     pub(crate) queue: Queue,
     pub(crate) builders: BTreeMap<BuilderId, Builder>,
@@ -94,7 +96,7 @@ impl Farm {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let wakes = self.dependencies.is_due() && self.meta.suspect.is_none();
-        if wakes || !self.unmatched.is_empty() || !self.meta.bulk.is_empty() {
+        if wakes || !self.unmatched.is_empty() || !self.bulk.is_empty() {
             return Some(self.clock.on_driver(self.clock.now()));
         }
         // Neither the sweep nor retiring stores a deadline, so the clock need not be

@@ -5,6 +5,7 @@
 //! job that is being worked on carries its live attempt; an attempt that is
 //! over gets a row of its own.
 
+mod bulk;
 mod ledger;
 
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use farmbell_protocol::spec::{JobSpec, Output, Rung};
 use farmbell_protocol::time::{Time, Wall};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bulk::is;
+pub use bulk::{BulkRecord, Ending, Filter, FormerBulk, FormerFilter, JobAct};
 pub use ledger::{LedgerEntry, LedgerKind};
 
 /// One durable fact. All changes of a batch are one transaction.
@@ -54,6 +57,9 @@ pub enum Change {
     /// Of several with one key the last one counts.
     Package(Box<PackageRecord>),
     PackageForgotten(Box<PackageKey>),
+    /// A bulk operation, as far as it is.
+    Bulk(Box<BulkRecord>),
+    BulkOver(u64),
     /// Of several with one name and architecture the last one counts.
     Duration(Box<DurationRecord>),
     /// The event stream that `farmbell events` and the audit show.
@@ -97,50 +103,10 @@ pub struct Meta {
     /// Since when starts have followed each other too quickly for deadlines
     /// to be given grace again and again.
     pub grace_from: Time,
-    /// Bulk operations under way.
-    pub bulk: List<BulkRecord, 16>,
+    /// Bulk operations under way as schema 2 kept them; a start moves them
+    /// to records of their own.
+    pub bulk: List<FormerBulk, 16>,
     pub brakes: List<BrakeRecord, 64>,
-}
-
-/// Something done to many jobs, and how far it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BulkRecord {
-    /// The number of the ledger entry that tells of its beginning.
-    pub id: u64,
-    pub filter: Filter,
-    pub act: JobAct,
-    pub by: Text<128>,
-    pub why: Text<256>,
-    /// Jobs up to here are done; those submitted after `last` are not meant.
-    pub cursor: JobId,
-    pub last: JobId,
-    pub changed: u64,
-}
-
-/// Which unfinished jobs are meant: those that match all that is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Filter {
-    pub owner: Option<Name>,
-    pub submission: Option<SubmissionId>,
-    pub architecture: Option<Name>,
-    pub name: Option<Text<128>>,
-    /// Only those that wait.
-    pub waiting: bool,
-}
-
-/// What is done to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobAct {
-    Cancel,
-    /// Something newer makes it pointless: as cancel, with another verdict.
-    Supersede,
-    /// It does not start until it is resumed.
-    Suspend,
-    Resume,
-    /// Its score, frozen from now on.
-    SetPriority(i32),
-    /// The farm's own: see whether a brake holds it now.
-    Reconsider,
 }
 
 /// The least score that starts.
@@ -529,6 +495,8 @@ pub struct Snapshot {
     /// Finished jobs that wait for their dependencies.
     pub dependents: Vec<JobRecord>,
     pub packages: Vec<PackageRecord>,
+    /// Under way.
+    pub bulk: Vec<BulkRecord>,
     pub durations: Vec<DurationRecord>,
     pub builders: Vec<BuilderRecord>,
     pub agents: Vec<AgentRecord>,

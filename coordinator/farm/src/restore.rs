@@ -77,6 +77,7 @@ impl Farm {
             jobs: BTreeMap::new(),
             decided: Decided::default(),
             dependencies: Dependencies::default(),
+            bulk: BTreeMap::new(),
             suites: Suites::default(),
             builders: BTreeMap::new(),
             builder_names: BTreeMap::new(),
@@ -100,9 +101,9 @@ impl Farm {
             late: Vec::new(),
         };
         farm.step.meta = true;
-        for token in snapshot.tokens {
-            farm.tokens.insert(token.id, token);
-        }
+        farm.restore_bulk(snapshot.bulk);
+        let tokens = snapshot.tokens.into_iter();
+        farm.tokens = tokens.map(|token| (token.id, token)).collect();
         for submission in snapshot.submissions {
             farm.remember_submission(submission);
         }

@@ -191,6 +191,7 @@ impl World {
         assert_eq!(self.store.builders.len(), self.farm.builders.len());
         assert_eq!(self.store.agents.len(), self.farm.agents.len());
         assert_eq!(self.store.tokens, self.farm.tokens);
+        assert_eq!(self.store.bulk, self.farm.bulk);
     }
 
     pub(crate) fn handle(&mut self, event: Event) {

@@ -302,6 +302,9 @@ impl Pick {
             } else {
                 " so far; the farm goes on, see farmbell events -f"
             };
+            if bulk.finished && bulk.matched == 0 {
+                return "no job matches".to_owned();
+            }
             format!("{} jobs changed{more}", bulk.changed)
         })?;
         Ok(Exit::Ok)

@@ -384,6 +384,8 @@ impl<O: Outbox> Driver<O> {
                 | Change::WaitOver(_)
                 | Change::Package(_)
                 | Change::PackageForgotten(_)
+                | Change::Bulk(_)
+                | Change::BulkOver(_)
                 | Change::Duration(_)
                 | Change::SubmissionRetired { .. }
                 | Change::LedgerRetired { .. } => {}

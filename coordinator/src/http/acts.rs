@@ -52,6 +52,7 @@ pub(super) async fn bulk(
     let reply = api.ask(by, command).await?;
     let Reply::Bulk {
         operation,
+        matched,
         changed,
         finished,
     } = reply
@@ -60,6 +61,7 @@ pub(super) async fn bulk(
     };
     Ok(Json(BulkView {
         operation,
+        matched,
         changed,
         finished,
     }))
@@ -127,6 +129,8 @@ fn filter(spec: &FilterSpec) -> Result<Filter> {
             .transpose()?,
         architecture: name("architecture", spec.architecture.as_deref())?,
         name: name("name", spec.name.as_deref())?,
+        begins: None,
+        verdict: None,
         waiting: spec.waiting,
     })
 }

@@ -91,6 +91,8 @@ impl Checker {
             | Change::WaitOver(_)
             | Change::Package(_)
             | Change::PackageForgotten(_)
+            | Change::Bulk(_)
+            | Change::BulkOver(_)
             | Change::SubmissionRetired { .. }
             | Change::LedgerRetired { .. }
             | Change::Duration(_)

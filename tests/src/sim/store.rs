@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use farmbell_farm::record::{
-    AgentRecord, AttemptRecord, BuilderRecord, Change, DurationRecord, JobRecord, JobState,
-    LedgerEntry, Meta, PackageKey, PackageRecord, Snapshot, SubmissionRecord, TokenRecord,
+    AgentRecord, AttemptRecord, BuilderRecord, BulkRecord, Change, DurationRecord, JobRecord,
+    JobState, LedgerEntry, Meta, PackageKey, PackageRecord, Snapshot, SubmissionRecord,
+    TokenRecord,
 };
 use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq, SubmissionId};
@@ -31,6 +32,7 @@ pub struct SimStore {
     /// Finished ones that wait for their dependencies.
     pub(super) dependents: BTreeSet<JobId>,
     packages: BTreeMap<PackageKey, PackageRecord>,
+    bulk: BTreeMap<u64, BulkRecord>,
     durations: BTreeMap<(Text<128>, Name), DurationRecord>,
     pub(super) ledger: Vec<LedgerEntry>,
 }
@@ -67,9 +69,7 @@ impl SimStore {
             Change::Builder(builder) => {
                 self.builders.insert(builder.id, *builder);
             }
-            Change::BuilderRemoved(builder) => {
-                self.builders.remove(&builder);
-            }
+            Change::BuilderRemoved(builder) => drop(self.builders.remove(&builder)),
             Change::Agent(agent) => {
                 self.agents.insert(agent.id, *agent);
             }
@@ -95,6 +95,8 @@ impl SimStore {
             Change::PackageForgotten(key) => {
                 self.packages.remove(&key);
             }
+            Change::Bulk(bulk) => drop(self.bulk.insert(bulk.id, *bulk)),
+            Change::BulkOver(id) => drop(self.bulk.remove(&id)),
             Change::Ledger(entry) => self.ledger.push(entry),
             Change::SubmissionRetired { submission, jobs } => {
                 self.submissions.remove(&submission);
@@ -157,6 +159,7 @@ impl SimStore {
                 .collect(),
             dependents: self.jobs_of(&self.dependents),
             packages: self.packages.values().cloned().collect(),
+            bulk: self.bulk.values().cloned().collect(),
             durations: self.durations.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),

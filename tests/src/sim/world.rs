@@ -174,6 +174,8 @@ impl Hash {
             | Change::WaitOver(_)
             | Change::Package(_)
             | Change::PackageForgotten(_)
+            | Change::Bulk(_)
+            | Change::BulkOver(_)
             | Change::SubmissionRetired { .. }
             | Change::LedgerRetired { .. }
             | Change::Duration(_) => self.mix(1),

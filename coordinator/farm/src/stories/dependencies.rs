@@ -461,7 +461,8 @@ fn a_job_that_waits_for_packages_is_counted_as_unfinished() {
 
 #[test]
 fn of_jobs_that_wait_for_packages_a_filter_means_those_that_it_names() {
-    let filters: [fn(&mut Filter); 4] = [
+    let filters: [fn(&mut Filter); 5] = [
+        |filter| filter.begins = Some(Text::new("tw").unwrap()),
         |filter| filter.owner = Some(name("lee")),
         |filter| filter.architecture = Some(name("riscv64")),
         |filter| filter.submission = Some(SubmissionId(2)),

@@ -4,7 +4,7 @@ use super::*;
 use crate::Share;
 use crate::effect::{Hold, Overview, RefusedCode};
 use crate::event::{BuilderAct, Filter, JobAct};
-use crate::record::OperatorMode;
+use crate::record::{FormerBulk, FormerFilter, OperatorMode};
 
 pub(super) fn act(world: &mut World, job: JobId, act: JobAct) {
     world
@@ -18,11 +18,20 @@ pub(super) fn act(world: &mut World, job: JobId, act: JobAct) {
 
 /// How many jobs the first step has changed, and whether it was the last.
 fn bulk(world: &mut World, filter: Filter, act: JobAct) -> (u64, bool) {
-    let why = Text::default();
+    let (_, changed, finished) = matched(world, filter, act);
+    (changed, finished)
+}
+
+/// The same after how many were meant.
+fn matched(world: &mut World, filter: Filter, act: JobAct) -> (u64, u64, bool) {
+    let why = Text::new("asked").unwrap();
     match world.ask(Command::Bulk { filter, act, why }) {
         Ok(Reply::Bulk {
-            changed, finished, ..
-        }) => (changed, finished),
+            matched,
+            changed,
+            finished,
+            ..
+        }) => (matched, changed, finished),
         other => panic!("{other:?}"),
     }
 }
@@ -306,6 +315,57 @@ fn an_operation_too_many_is_refused_before_anything_is_told_or_changed() {
         bulk(&mut world, Filter::default(), JobAct::Cancel),
         (1000, false)
     );
+}
+
+#[test]
+fn that_no_job_is_meant_is_told_from_that_all_are_so_already() {
+    let mut world = World::new();
+    let one = world.submit(spec("one"));
+    world.submit(spec("two"));
+    act(&mut world, one, JobAct::Suspend);
+    let mut suspend = |filter| matched(&mut world, filter, JobAct::Suspend);
+    let begins = |text| Filter {
+        begins: Some(Text::new(text).unwrap()),
+        ..Filter::default()
+    };
+    assert_eq!(suspend(begins("x")), (0, 0, true), "none is meant");
+    assert_eq!(suspend(begins("o")), (1, 0, true), "it is suspended");
+    assert_eq!(suspend(Filter::default()), (2, 1, true));
+    let ended = world.store.ledger.last().unwrap();
+    assert_eq!(ended.why.as_str(), "1 of 2 jobs suspended: asked");
+}
+
+/// Schema 2 had it among the farm's own numbers.
+#[test]
+fn an_operation_that_an_older_store_tells_of_goes_on() {
+    let mut world = World::new();
+    let jobs = ["one", "two", "three"].map(|text| world.submit(spec(text)));
+    let why = Text::new("not these").unwrap();
+    let meta = world.store.meta.as_mut().unwrap();
+    meta.bulk = List::new(vec![FormerBulk {
+        id: 1,
+        filter: FormerFilter {
+            owner: Some(name("kim")),
+            ..FormerFilter::default()
+        },
+        act: JobAct::Cancel,
+        by: Text::new("root").unwrap(),
+        why,
+        cursor: jobs[0],
+        last: jobs[1],
+        changed: 7,
+    }])
+    .unwrap();
+    world.restart();
+    assert!(world.store.meta.as_ref().unwrap().bulk.is_empty());
+    assert_eq!(world.store.bulk.len(), 1, "it is a record of its own");
+    world.restart();
+    world.pass(Duration::from_secs(1));
+    let ended = jobs.map(|job| world.verdict(job).is_some());
+    assert_eq!(ended, [false, true, false]);
+    let told = world.store.ledger.last().unwrap();
+    assert_eq!(told.why.as_str(), "8 jobs cancelled: not these");
+    assert!(world.store.bulk.is_empty());
 }
 
 #[test]

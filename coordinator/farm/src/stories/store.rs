@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::record::{DurationRecord, PackageKey, PackageRecord};
+use crate::record::{BulkRecord, DurationRecord, PackageKey, PackageRecord};
 
 /// What a store keeps.
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub(crate) struct Store {
     pub(crate) ledger: Vec<LedgerEntry>,
     pub(crate) waits: BTreeSet<JobId>,
     pub(crate) packages: BTreeMap<PackageKey, PackageRecord>,
+    pub(crate) bulk: BTreeMap<u64, BulkRecord>,
     pub(crate) durations: BTreeMap<(Text<128>, Name), DurationRecord>,
 }
 
@@ -70,6 +71,12 @@ impl Store {
             Change::PackageForgotten(key) => {
                 self.packages.remove(&key);
             }
+            Change::Bulk(record) => {
+                self.bulk.insert(record.id, *record);
+            }
+            Change::BulkOver(id) => {
+                self.bulk.remove(&id);
+            }
             Change::Ledger(entry) => {
                 // The oldest may be retired, all of them in a short story.
                 if let Some(last) = self.ledger.last() {
@@ -97,6 +104,7 @@ impl Store {
                 .map(|job| self.jobs[job].clone())
                 .collect(),
             packages: self.packages.values().cloned().collect(),
+            bulk: self.bulk.values().cloned().collect(),
             durations: self.durations.values().cloned().collect(),
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),

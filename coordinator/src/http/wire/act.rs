@@ -54,6 +54,8 @@ pub struct FilterSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkView {
     pub operation: u64,
+    /// Jobs that match, as far as it is.
+    pub matched: u64,
     /// Jobs changed so far.
     pub changed: u64,
     pub finished: bool,

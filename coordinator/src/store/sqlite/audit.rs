@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use farmbell_farm::record::{
-    AgentRecord, AttemptRecord, BuilderRecord, DurationRecord, JobRecord, LedgerEntry, Meta,
-    PackageRecord, SubmissionRecord, TokenRecord,
+    AgentRecord, AttemptRecord, BuilderRecord, BulkRecord, DurationRecord, JobRecord, LedgerEntry,
+    Meta, PackageRecord, SubmissionRecord, TokenRecord,
 };
 use farmbell_protocol::digest::Digest;
 use farmbell_protocol::id::{AttemptId, JobId};
@@ -52,6 +52,7 @@ impl SqliteReader {
                 audit.blobs.extend(blobs);
             })?;
             audit.each(from, "package", |_, _: PackageRecord| {})?;
+            audit.each(from, "bulk", |_, _: BulkRecord| {})?;
             audit.each(from, "duration", |_, _: DurationRecord| {})?;
             audit.each(from, "builder", |_, _: BuilderRecord| {})?;
             audit.each(from, "agent", |_, _: AgentRecord| {})?;

@@ -28,6 +28,7 @@ pub(super) fn snapshot(from: &Connection, path: &str) -> Result<Snapshot, StoreE
             "SELECT record FROM job WHERE id IN (SELECT job FROM dependent) ORDER BY id",
             [],
         )?,
+        bulk: reading.all("bulk", "SELECT record FROM bulk ORDER BY id", [])?,
         durations: reading.all("duration", "SELECT record FROM duration", [])?,
         packages: reading.all("package", "SELECT record FROM package", [])?,
         builders: reading.all("builder", "SELECT record FROM builder ORDER BY id", [])?,

@@ -19,6 +19,7 @@ enum Place<'a> {
     Token(u64),
     Dependent(JobId),
     Package(&'a PackageKey),
+    Bulk(u64),
     Duration(&'a str, &'a str),
 }
 
@@ -51,6 +52,8 @@ fn place(change: &Change) -> Option<Place<'_>> {
         Change::Waits(job) | Change::WaitOver(job) => Place::Dependent(*job),
         Change::Package(package) => Place::Package(&package.key),
         Change::PackageForgotten(key) => Place::Package(key),
+        Change::Bulk(bulk) => Place::Bulk(bulk.id),
+        Change::BulkOver(id) => Place::Bulk(*id),
         Change::Duration(duration) => Place::Duration(&duration.name, &duration.architecture),
         Change::Ledger(_) | Change::SubmissionRetired { .. } | Change::LedgerRetired { .. } => {
             return None;

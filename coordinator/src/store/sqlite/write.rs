@@ -17,6 +17,10 @@ pub(super) const DONE: u8 = 2;
 
 const WAITS: &str = "INSERT INTO dependent (job) VALUES (?1) ON CONFLICT (job) DO NOTHING";
 const WAIT_OVER: &str = "DELETE FROM dependent WHERE job = ?1";
+const BULK: &str = "INSERT INTO bulk (id, record) VALUES (?1, ?2)
+     ON CONFLICT (id) DO UPDATE SET record = ?2";
+const BULK_OVER: &str = "DELETE FROM bulk WHERE id = ?1";
+const LEDGER_RETIRED: &str = "DELETE FROM ledger WHERE seq <= ?1";
 const PACKAGE_FORGOTTEN: &str = "DELETE FROM package
      WHERE name = ?1 AND architecture = ?2 AND suite = ?3 AND owner = ?4";
 
@@ -79,6 +83,8 @@ pub(super) fn change(
         Change::WaitOver(job) => run(to, WAIT_OVER, params![bits(job.0)]),
         Change::Package(package) => write_package(to, package, scratch),
         Change::PackageForgotten(key) => run(to, PACKAGE_FORGOTTEN, key_columns(key)),
+        Change::Bulk(bulk) => by_id(to, BULK, bulk.id, &**bulk, scratch),
+        Change::BulkOver(id) => run(to, BULK_OVER, params![bits(*id)]),
         Change::Duration(duration) => write_duration(to, duration, scratch),
         // No upsert: a number given out twice is a defect that must not pass.
         Change::Ledger(entry) => by_id(
@@ -89,11 +95,7 @@ pub(super) fn change(
             scratch,
         ),
         Change::SubmissionRetired { submission, jobs } => retire(to, *submission, jobs),
-        Change::LedgerRetired { up_to } => run(
-            to,
-            "DELETE FROM ledger WHERE seq <= ?1",
-            params![bits(*up_to)],
-        ),
+        Change::LedgerRetired { up_to } => run(to, LEDGER_RETIRED, params![bits(*up_to)]),
     }
 }
 
