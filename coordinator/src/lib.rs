@@ -24,6 +24,7 @@ pub mod logs;
 pub mod outbox;
 pub mod page;
 pub mod retire;
+pub mod search;
 pub mod serve;
 pub mod service;
 pub mod session;

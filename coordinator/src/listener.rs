@@ -28,6 +28,7 @@ use crate::driver::FarmHandle;
 use crate::logs::Logs;
 use crate::outbox::{Lines, Switchboard};
 use crate::retire::Orders;
+use crate::search::Searches;
 use crate::session::{self, Around};
 use crate::specs::Specs;
 
@@ -112,12 +113,13 @@ impl Doors {
 
     /// Performs effects on whoever comes through these doors.
     #[must_use]
-    pub fn outbox(&self, logs: Logs, retiring: Orders) -> Switchboard {
+    pub fn outbox(&self, logs: Logs, retiring: Orders, searches: Searches) -> Switchboard {
         Switchboard::new(
             self.lines.clone(),
             self.admissions.clone(),
             logs,
             retiring,
+            searches,
             self.bulk_address.clone(),
         )
     }

@@ -24,6 +24,7 @@ use crate::bulk::{Admissions, Door};
 use crate::driver::Outbox;
 use crate::logs::Logs;
 use crate::retire::Orders;
+use crate::search::Searches;
 
 /// Messages that may wait for one connection: several hundred jobs' worth of
 /// acknowledgements. Who lets more wait does not read.
@@ -90,6 +91,7 @@ pub struct Switchboard {
     /// Whose followers hear when nothing more will come of an attempt.
     logs: Logs,
     retiring: Orders,
+    searches: Searches,
     /// What a Welcome says of where bulk streams go.
     bulk_address: Text<256>,
 }
@@ -100,6 +102,7 @@ impl Switchboard {
         admissions: Admissions,
         logs: Logs,
         retiring: Orders,
+        searches: Searches,
         bulk_address: Text<256>,
     ) -> Self {
         Self {
@@ -107,6 +110,7 @@ impl Switchboard {
             admissions,
             logs,
             retiring,
+            searches,
             bulk_address,
         }
     }
@@ -239,6 +243,7 @@ impl Outbox for Switchboard {
             Effect::Expect { attempt, sealed } => self.admissions.expect(attempt, sealed),
             Effect::Look(look) => self.retiring.look(look),
             Effect::Prune => self.retiring.prune(),
+            Effect::Search { operation, search } => self.searches.search(operation, search),
             Effect::Change(_) | Effect::Reply { .. } => {
                 debug_assert!(false, "changes and replies are the driver's own");
             }

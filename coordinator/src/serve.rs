@@ -29,6 +29,7 @@ use crate::http::{self, Api, JoinPoint};
 use crate::listener::{Addresses, Depots, Doors};
 use crate::logs::Logs;
 use crate::retire::{self, Archive};
+use crate::search;
 use crate::specs::Specs;
 use crate::statedir::{Locked, StateDir};
 use crate::store::{Queries, Sqlite};
@@ -79,6 +80,7 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
     };
 
     let (retiring, to_retire) = retire::orders();
+    let (searches, to_search) = search::orders();
     let archive = Archive::of(&state, &depots, queries.clone());
     let (farm, lanes) = driver::lanes();
     let mut running = driver::start(
@@ -89,7 +91,7 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
                 ..config.farm.clone()
             },
             store,
-            outbox: doors.outbox(depots.logs.clone(), retiring),
+            outbox: doors.outbox(depots.logs.clone(), retiring, searches),
             specs: depots.specs.clone(),
             guard: Guard::open(&state.in_hand())?,
         },
@@ -99,7 +101,7 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(());
     let api = Api {
         farm: farm.clone(),
-        queries,
+        queries: queries.clone(),
         blobs: depots.blobs.clone(),
         logs: depots.logs.clone(),
         api_token: locked.api_token()?.into(),
@@ -110,13 +112,13 @@ async fn serve(config: Config, locked: Locked) -> anyhow::Result<()> {
         moved: doors.counters(),
     };
     let mut parts = JoinSet::new();
-    parts.spawn({
-        let (farm, stopping) = (farm.clone(), stopping.clone());
-        async move { Ok(doors.open(farm, depots, stopped(stopping)).await?) }
-    });
-    let stopping_too = stopped(stopping.clone());
-    parts.spawn(retire::run(to_retire, archive, farm.clone(), stopping_too));
-    parts.spawn(async move { Ok(http::serve(api, unix, tcp, stopped(stopping)).await?) });
+    let stops = || stopped(stopping.clone());
+    let opened = doors.open(farm.clone(), depots, stops());
+    parts.spawn(async move { Ok(opened.await?) });
+    parts.spawn(retire::run(to_retire, archive, farm.clone(), stops()));
+    parts.spawn(search::run(to_search, queries, farm.clone(), stops()));
+    let served = http::serve(api, unix, tcp, stops());
+    parts.spawn(async move { Ok(served.await?) });
     listening.announce(&locked)?;
 
     let ended = until_something_ends(&mut signals, &mut running, &mut parts).await;

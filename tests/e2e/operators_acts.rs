@@ -234,7 +234,8 @@ fn jobs_are_ordered_held_back_ended_and_built_again_one_or_many() {
         REFUSED,
         &["has its verdict", "job retry"],
     );
-    desk.does(&["job", "retry", "--state", "cancelled"], "job.retried");
+    let ended = desk.does(&["job", "retry", "--state", "cancelled"], "bulk.ended");
+    assert!(ended.why.starts_with("2 jobs retried"), "{ended:?}");
     desk.does(&["builder", "auto", "b1"], "builder.mode");
     for _ in 0..2 {
         desk.events.next_of("job.verdict");
@@ -457,4 +458,41 @@ fn agents_and_tokens_are_revoked_and_removed() {
         "{refused:?}"
     );
     desk.is_refused(&["token", "revoke", "1"], NOT_FOUND, &["token list"]);
+}
+
+/// `exit 67` is the builder's problem, which is nobody's fault the first time.
+#[test]
+fn jobs_that_nothing_came_of_are_retried_all_at_once() {
+    let farm = TestFarm::with_one_builder();
+    let mut desk = Desk::at(&farm);
+    let directory = tempfile::tempdir().unwrap();
+    let well = directory.path().join("well");
+    let script = format!("mkdir '{}' && exit 67; exit 0", well.display());
+    let once = ["--name", "innocent", "--retries", "1"];
+    let job = desk.cli.submit_script(&once, &script);
+    assert_eq!(desk.verdict(&job), "infrastructure");
+
+    let retry = ["job", "retry", "--state", "infrastructure", "--reason"];
+    let answer = desk
+        .cli
+        .json(&[&retry[..], &["the power is back"]].concat());
+    assert_eq!(answer["matched"], 1, "{answer:#}");
+    assert_eq!(answer["changed"], 1, "{answer:#}");
+    assert_eq!(answer["finished"], true, "{answer:#}");
+    let begun = desk.events.next_of("bulk.begun");
+    assert_eq!(begun.why, "retried: the power is back");
+    let retried = desk.events.next_of_job("job.retried", &job);
+    assert_eq!(retried.why, "generation 2: the power is back");
+    let ended = desk.events.next_of("bulk.ended");
+    assert_eq!(ended.why, "1 jobs retried: the power is back");
+    assert_eq!(ended.by, begun.by);
+    assert_eq!(desk.verdict(&job), "succeeded");
+
+    let again = desk.cli.run(&[&retry[..], &["again"]].concat()).succeeds();
+    assert_eq!(again.stdout, "no job matches\n");
+    desk.is_refused(
+        &["job", "retry", "--state", "waiting"],
+        USAGE,
+        &["no verdict of a job", "infrastructure"],
+    );
 }

@@ -3,10 +3,12 @@
 use std::slice;
 
 use farmbell_coordinator::store::{JobFilter, JobStanding, Queries, Sqlite, Store};
-use farmbell_farm::effect::Look;
-use farmbell_farm::event::AgedSubmission;
+use farmbell_farm::effect::{Look, Search};
+use farmbell_farm::event::{AgedSubmission, Ending, Filter};
 use farmbell_farm::record::{AttemptEnd, Change, JobState};
+use farmbell_protocol::bounded::Reason;
 use farmbell_protocol::id::{IdPrefix, JobId, Seq, SubmissionId};
+use farmbell_protocol::outcome::{FailureKind, Verdict};
 use farmbell_protocol::time::Wall;
 
 use crate::records::{
@@ -206,4 +208,80 @@ fn files_are_spoken_of_by_specs_artifacts_and_attempts() {
     assert!(mentions.blobs.contains(&outputs(3)[0].digest));
     // Job 2 is live: what came since it was assigned may be its.
     assert_eq!(mentions.oldest_attempt, Some(Wall(2)));
+}
+
+/// Of six jobs the third has succeeded, the fifth waits for a package, and the
+/// fourth and the last were cancelled.
+fn finished() -> (tempfile::TempDir, Sqlite) {
+    let (directory, mut store) = filled();
+    let missing = Verdict::Failed {
+        kind: FailureKind::DependencyWait,
+        why: Reason::cut("baz"),
+    };
+    for (job, verdict) in [
+        (4, Verdict::Cancelled),
+        (5, missing),
+        (6, Verdict::Cancelled),
+    ] {
+        let mut record = done(job);
+        let JobState::Done(done) = &mut record.state else {
+            unreachable!("it is done");
+        };
+        done.verdict = verdict;
+        if job == 6 {
+            record.submission = SubmissionId(5);
+        }
+        store.commit(&[Change::Job(Box::new(record))]).unwrap();
+    }
+    (directory, store)
+}
+
+fn search(store: &Sqlite, search: &Search) -> (Vec<u64>, Option<u64>) {
+    let found = store.reader().search(search).unwrap();
+    assert_eq!(found.after, search.after);
+    let ids = found.jobs.iter().map(|job| job.id.0).collect();
+    (ids, found.next.map(|next| next.0))
+}
+
+#[test]
+fn finished_jobs_are_found_a_step_at_a_time() {
+    let (_directory, store) = finished();
+    let part = |after, last, most| {
+        let filter = Filter::default();
+        let (after, last) = (JobId(after), JobId(last));
+        let part = Search {
+            filter,
+            after,
+            last,
+            most,
+        };
+        search(&store, &part)
+    };
+    assert_eq!(part(0, u64::MAX, 9), (vec![3, 4, 5, 6], None));
+    assert_eq!(part(0, 6, 2), (vec![3, 4], Some(4)));
+    assert_eq!(part(4, 6, 2), (vec![5, 6], Some(6)));
+    assert_eq!(part(6, 6, 2), (vec![], None));
+    assert_eq!(part(3, 5, 9), (vec![4, 5], None));
+}
+
+#[test]
+fn finished_jobs_are_found_that_match_all_of_a_filter() {
+    let (_directory, store) = finished();
+    let found = |narrow: fn(&mut Filter)| {
+        let mut filter = Filter::default();
+        narrow(&mut filter);
+        search(&store, &Search::first(filter))
+    };
+    let waits = |filter: &mut Filter| {
+        filter.verdict = Some(Ending::FailedAs(FailureKind::DependencyWait));
+    };
+    assert_eq!(found(waits), (vec![5], None));
+    let cancelled = |filter: &mut Filter| filter.verdict = Some(Ending::Cancelled);
+    assert_eq!(found(cancelled), (vec![4, 6], None));
+    let kims = |filter: &mut Filter| filter.owner = Some(text("kim"));
+    assert_eq!(found(kims), (vec![4, 6], None));
+    let begins = |filter: &mut Filter| filter.begins = Some(text("hex"));
+    assert_eq!(found(begins), (vec![], None));
+    let of_five = |filter: &mut Filter| filter.submission = Some(SubmissionId(5));
+    assert_eq!(found(of_five), (vec![5, 6], None));
 }

@@ -1,21 +1,23 @@
 //! Acts on jobs, one or many. Owns suspending, scores by hand, the brake on
 //! low scores, and doing the same to all jobs of a filter: in bounded steps
 //! with a durable cursor, so that a million jobs hold nobody up and a restart
-//! goes on where it was. Every act is in the ledger with who and why.
+//! goes on where it was. Every act is in the ledger with who and why. Finished
+//! jobs are retried in the same way (retries.rs), with steps of their own.
 
 use std::ops::Bound;
 
 use farmbell_protocol::bounded::{List, Name, Text};
 use farmbell_protocol::id::JobId;
+use farmbell_protocol::time::Time;
 
 use crate::effect::{Refused, RefusedCode, Reply};
 use crate::farm::Farm;
 use crate::jobs::Job;
 use crate::ledger::About;
-use crate::record::{BrakeRecord, BulkRecord, Change, Filter, JobAct, LedgerKind, is};
+use crate::record::{BrakeRecord, BulkAct, BulkRecord, Change, Filter, JobAct, LedgerKind, is};
 
 /// Jobs that one step looks at.
-const BULK_STEP: usize = 1000;
+pub(crate) const BULK_STEP: u32 = 1000;
 /// Operations under way at once: each takes a step of every turn.
 const BULK_MAX: usize = 16;
 
@@ -57,16 +59,21 @@ impl Farm {
     ) -> Result<Reply, Refused> {
         self.has_room_for_bulk()?;
         let bulk = self.begin_steps(by, filter, act, why);
-        Ok(Reply::Bulk {
+        Ok(self.bulk_reply(&bulk))
+    }
+
+    /// What whoever asked is told of its first step.
+    pub(crate) fn bulk_reply(&self, bulk: &BulkRecord) -> Reply {
+        Reply::Bulk {
             operation: bulk.id,
             matched: bulk.matched,
             changed: bulk.changed,
             finished: !self.bulk.contains_key(&bulk.id),
-        })
+        }
     }
 
     /// Asked before anything is changed or told.
-    fn has_room_for_bulk(&self) -> Result<(), Refused> {
+    pub(crate) fn has_room_for_bulk(&self) -> Result<(), Refused> {
         if self.bulk.len() < BULK_MAX {
             return Ok(());
         }
@@ -85,9 +92,21 @@ impl Farm {
         act: JobAct,
         why: &Text<256>,
     ) -> BulkRecord {
+        let bulk = self.begun(by, filter, BulkAct::Each(act), why);
+        self.step_bulk(bulk, act)
+    }
+
+    /// The operation before its first step.
+    pub(crate) fn begun(
+        &mut self,
+        by: &Text<128>,
+        filter: Filter,
+        act: BulkAct,
+        why: &Text<256>,
+    ) -> BulkRecord {
         let line = format!("{}: {why}", act.past());
         self.note(LedgerKind::BulkBegun, About::default().by(by), line);
-        self.step_bulk(BulkRecord {
+        BulkRecord {
             id: self.meta.ledger_floor,
             filter,
             act,
@@ -97,21 +116,35 @@ impl Farm {
             last: JobId(self.meta.job_floor),
             matched: 0,
             changed: 0,
-        })
+        }
+    }
+
+    /// When one of them goes on.
+    pub(crate) fn bulk_due(&self) -> Option<Time> {
+        let due = self.bulk.values().map(|bulk| match bulk.act {
+            BulkAct::Each(_) => self.clock.now(),
+            BulkAct::Retry => self.search_due(bulk.id),
+        });
+        due.min()
     }
 
     /// One more step of every operation under way.
     pub(crate) fn step_all_bulk(&mut self) {
-        for (_, bulk) in std::mem::take(&mut self.bulk) {
-            self.step_bulk(bulk);
+        let all: Vec<BulkRecord> = self.bulk.values().cloned().collect();
+        for bulk in all {
+            match bulk.act {
+                BulkAct::Each(act) => drop(self.step_bulk(bulk, act)),
+                BulkAct::Retry => self.search_if_due(&bulk),
+            }
         }
     }
 
     /// The operation as the step leaves it, which is under way unless it is
     /// over.
-    fn step_bulk(&mut self, mut bulk: BulkRecord) -> BulkRecord {
+    fn step_bulk(&mut self, mut bulk: BulkRecord, act: JobAct) -> BulkRecord {
+        let step = usize::try_from(BULK_STEP).unwrap_or(usize::MAX);
         let range = (Bound::Excluded(bulk.cursor), Bound::Included(bulk.last));
-        let unfinished = self.jobs.range(range).take(BULK_STEP);
+        let unfinished = self.jobs.range(range).take(step);
         let mut seen: Vec<(JobId, bool)> = unfinished
             .map(|(id, job)| (*id, self.means(&bulk.filter, job)))
             .collect();
@@ -119,17 +152,17 @@ impl Farm {
         let dependents = dependents.take_while(|job| job.id <= bulk.last);
         seen.extend(
             dependents
-                .take(BULK_STEP)
+                .take(step)
                 .map(|job| (job.id, bulk.filter.means_finished(job))),
         );
         seen.sort_unstable();
-        seen.truncate(BULK_STEP);
-        let over = seen.len() < BULK_STEP;
+        seen.truncate(step);
+        let over = seen.len() < step;
         let before = bulk.cursor;
         for (job, meant) in seen {
             bulk.cursor = job;
             bulk.matched += u64::from(meant);
-            if meant && self.apply(&bulk.by, job, bulk.act, &bulk.why) {
+            if meant && self.apply(&bulk.by, job, act, &bulk.why) {
                 bulk.changed += 1;
             }
         }
@@ -138,12 +171,14 @@ impl Farm {
     }
 
     /// Stores how far it is, or tells its end.
-    fn keep_bulk(&mut self, bulk: &BulkRecord, before: JobId, over: bool) {
+    pub(crate) fn keep_bulk(&mut self, bulk: &BulkRecord, before: JobId, over: bool) {
         if !over {
             self.bulk.insert(bulk.id, bulk.clone());
             let change = Change::Bulk(Box::new(bulk.clone()));
             return self.step.changes.push(change);
         }
+        self.bulk.remove(&bulk.id);
+        self.searches.remove(&bulk.id);
         // One that is over with its first step was never stored.
         if before > JobId(0) {
             self.step.changes.push(Change::BulkOver(bulk.id));
@@ -345,6 +380,15 @@ impl Farm {
                 ),
                 None => "farmbell job explain JOB tells what holds a job back".to_owned(),
             },
+        }
+    }
+}
+
+impl BulkAct {
+    const fn past(self) -> &'static str {
+        match self {
+            Self::Each(act) => act.past(),
+            Self::Retry => "retried",
         }
     }
 }

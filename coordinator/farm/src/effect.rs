@@ -13,7 +13,7 @@ use farmbell_protocol::time::Wall;
 use farmbell_protocol::version::CloseCode;
 
 use crate::event::{ConnId, RequestId};
-use crate::record::{AgentRecord, BuilderRecord, Change, JobRecord, TokenRecord};
+use crate::record::{AgentRecord, BuilderRecord, Change, Filter, JobRecord, TokenRecord};
 
 /// What has to be done.
 #[derive(Clone, Debug)]
@@ -64,6 +64,13 @@ pub enum Effect {
     /// Look in the store for history that has grown old, and tell
     /// ([`Event::Aged`](crate::event::Event::Aged)).
     Look(Look),
+    /// Search the store for finished jobs, and tell
+    /// ([`Event::Found`](crate::event::Event::Found)). What is not answered is
+    /// asked again.
+    Search {
+        operation: u64,
+        search: Search,
+    },
     /// Remove the files that no record speaks of any more.
     Prune,
 }
@@ -79,6 +86,18 @@ pub struct Look {
     /// Ledger entries before this are; none: none is.
     pub entries_before: Option<Wall>,
     /// Jobs to look at, and entries; a submission is looked at as a whole.
+    pub most: u32,
+}
+
+/// Which finished jobs a bulk operation means, and how many of them one step
+/// takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    pub filter: Filter,
+    /// Only jobs numbered above this one, up to `last`.
+    pub after: JobId,
+    pub last: JobId,
+    /// Jobs found at most.
     pub most: u32,
 }
 

@@ -90,6 +90,13 @@ pub enum Event {
     /// ([`Effect::Look`](crate::effect::Effect::Look)).
     Aged(Aged),
 
+    /// What a search of the store found
+    /// ([`Effect::Search`](crate::effect::Effect::Search)).
+    Found {
+        operation: u64,
+        found: Found,
+    },
+
     /// A deadline passed.
     Wake,
 }
@@ -106,6 +113,16 @@ pub struct Aged {
     pub entries_up_to: u64,
     /// Where the next look begins; none: that was all.
     pub next: Option<SubmissionId>,
+}
+
+/// Finished jobs that a filter means, rising by number: one step's worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where the search began.
+    pub after: JobId,
+    pub jobs: Vec<JobRecord>,
+    /// Where the next one begins; none: that was all.
+    pub next: Option<JobId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +169,14 @@ pub enum Command {
     /// refused.
     Retry {
         job: Box<JobRecord>,
+        why: Text<256>,
+    },
+    /// The same for every finished job that the filter means, in steps; it
+    /// survives a restart. Whoever asks brings what the first search found
+    /// ([`Search::first`](crate::effect::Search::first)).
+    RetryAll {
+        filter: Filter,
+        found: Found,
         why: Text<256>,
     },
     /// A finished job that waits for its dependencies runs again at once.

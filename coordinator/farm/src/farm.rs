@@ -47,6 +47,8 @@ pub struct Farm {
     pub(crate) dependencies: Dependencies,
     /// Under way, by number.
     pub(crate) bulk: BTreeMap<u64, BulkRecord>,
+    /// When the store is searched again for those that want it.
+    pub(crate) searches: BTreeMap<u64, Time>,
     pub(crate) suites: Suites,
     pub(crate) queue: Queue,
     pub(crate) builders: BTreeMap<BuilderId, Builder>,
@@ -96,14 +98,14 @@ impl Farm {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let wakes = self.dependencies.is_due() && self.meta.suspect.is_none();
-        if wakes || !self.unmatched.is_empty() || !self.bulk.is_empty() {
+        if wakes || !self.unmatched.is_empty() {
             return Some(self.clock.on_driver(self.clock.now()));
         }
-        // Neither the sweep nor retiring stores a deadline, so the clock need not be
-        // written for them.
+        // None of the others stores a deadline, so the clock need not be written
+        // for them.
         let checkpoint = self.clock.checkpoint + CHECKPOINT_EVERY;
         let deadline = self.deadlines.next().map(|next| next.min(checkpoint));
-        let others = [self.sweep.due(), self.retiring.next()];
+        let others = [self.sweep.due(), self.retiring.next(), self.bulk_due()];
         let due = deadline
             .into_iter()
             .chain(others.into_iter().flatten())
@@ -150,6 +152,7 @@ impl Farm {
             Event::Collected { attempt, outputs } => self.collected(attempt, outputs),
             Event::Progress { attempt } => self.progress(attempt),
             Event::Aged(aged) => self.aged(aged),
+            Event::Found { operation, found } => self.found(operation, &found),
             Event::Wake => self.wake(),
         }
     }
@@ -168,6 +171,7 @@ impl Farm {
                 why,
             } => self.brake(by, architecture, least, &why),
             Command::Retry { job, why } => self.retry(by, &job, &why),
+            Command::RetryAll { filter, found, why } => self.retry_all(by, filter, &found, &why),
             Command::Wake { job, why } => self.wake_by_hand(by, job, &why),
             Command::Provide { package, version } => self.provide(by, package, version),
             Command::Explain { job } => self.explain(job),

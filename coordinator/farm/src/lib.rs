@@ -40,6 +40,7 @@ mod reports;
 mod reset;
 mod restore;
 mod retire;
+mod retries;
 mod score;
 mod seal;
 mod settings;

@@ -23,7 +23,7 @@ use farmbell_protocol::time::{Time, Wall};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bulk::is;
-pub use bulk::{BulkRecord, Ending, Filter, FormerBulk, FormerFilter, JobAct};
+pub use bulk::{BulkAct, BulkRecord, Ending, Filter, FormerBulk, FormerFilter, JobAct};
 pub use ledger::{LedgerEntry, LedgerKind};
 
 /// One durable fact. All changes of a batch are one transaction.

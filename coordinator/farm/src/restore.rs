@@ -79,6 +79,7 @@ impl Farm {
             dependencies: Dependencies::default(),
             bulk: BTreeMap::new(),
             suites: Suites::default(),
+            searches: BTreeMap::new(),
             builders: BTreeMap::new(),
             builder_names: BTreeMap::new(),
             agents: BTreeMap::new(),

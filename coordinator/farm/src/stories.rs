@@ -17,6 +17,7 @@ mod reset_rules;
 mod resets;
 mod restores;
 mod retire;
+mod retries;
 mod scheduling;
 mod sessions;
 mod store;

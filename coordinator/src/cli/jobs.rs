@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::client::segment;
 use super::exit::{Exit, Result};
 use super::output::{facts, size, span, table};
-use super::pick::{Each, Filter, MANY_HERE, MANY_IN_FARM, Pick, Whom};
+use super::pick::{Each, Filter, MANY_FINISHED, MANY_HERE, MANY_IN_FARM, Pick, Whom};
 use super::{Context, units, wait, words};
 use crate::http::wire::{Act, AttemptView, ExplainView, JobActSpec, JobDetail, Stamp};
 
@@ -49,7 +49,7 @@ pub(super) enum JobCommand {
     /// Build finished jobs again, as a new generation each
     #[command(after_help = many("Examples:
   farmbell job retry k3v9
-  farmbell job retry --state infrastructure --reason 'the power is back'", MANY_HERE))]
+  farmbell job retry --state infrastructure --reason 'the power is back'", MANY_FINISHED))]
     Retry {
         #[command(flatten)]
         pick: Pick,
@@ -179,16 +179,7 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> Result<Exit> 
             pick,
             why,
         } => act(context, &pick, JobActSpec::SetPriority(priority), why).await,
-        // The farm forgets finished jobs, so it cannot do this by a filter itself.
-        JobCommand::Retry { pick, why } => {
-            let each = Each {
-                act: "retry",
-                whom: Whom::Finished,
-                body: &Act { reason: why.reason },
-                line: words::state_line,
-            };
-            pick.each(context, each).await
-        }
+        JobCommand::Retry { pick, why } => act(context, &pick, JobActSpec::Retry, why).await,
         JobCommand::Wake { pick, why } => {
             let each = Each {
                 act: "wake",

@@ -62,6 +62,12 @@ pub(super) const MANY_IN_FARM: &str =
 the farm, which goes on whatever restarts. Those picked by --name, by another
 state or by ids are gone through by this command, which stops with its terminal.";
 
+/// The same for those that bring finished jobs back.
+pub(super) const MANY_FINISHED: &str =
+    "Jobs picked by a filter are retried in the farm, which goes on whatever restarts.
+Those picked by ids are gone through by this command, which stops with its
+terminal.";
+
 /// The same for the others.
 pub(super) const MANY_HERE: &str =
     "Several jobs are gone through by this command, which stops with its terminal.";
@@ -93,6 +99,7 @@ impl Whom {
             JobActSpec::Suspend | JobActSpec::Resume | JobActSpec::SetPriority(_) => {
                 Self::Unfinished
             }
+            JobActSpec::Retry => Self::Finished,
         }
     }
 
@@ -130,7 +137,17 @@ impl Filter {
 
     /// The same filter for the farm, which knows unfinished jobs and whole
     /// names only.
-    fn in_farm(&self) -> Option<FilterSpec> {
+    fn in_farm(&self, act: JobActSpec) -> Option<FilterSpec> {
+        if act == JobActSpec::Retry {
+            return Some(FilterSpec {
+                owner: self.owner.clone(),
+                submission: self.submission.clone(),
+                architecture: self.arch.clone(),
+                begins: self.name.clone(),
+                verdict: self.state.clone().filter(|state| state != "done"),
+                ..FilterSpec::default()
+            });
+        }
         let waiting = match self.state.as_deref() {
             None => false,
             Some("waiting") => true,
@@ -143,8 +160,8 @@ impl Filter {
             owner: self.owner.clone(),
             submission: self.submission.clone(),
             architecture: self.arch.clone(),
-            name: None,
             waiting,
+            ..FilterSpec::default()
         })
     }
 
@@ -272,7 +289,7 @@ impl Pick {
         act: JobActSpec,
         reason: String,
     ) -> Result<Exit> {
-        let filter = match self.filter.in_farm() {
+        let filter = match self.filter.in_farm(act) {
             Some(filter) if self.jobs.is_empty() && !self.filter.is_empty() => filter,
             Some(_) | None => {
                 let each = Each {
@@ -284,7 +301,8 @@ impl Pick {
                         JobActSpec::Cancel
                         | JobActSpec::Supersede
                         | JobActSpec::Suspend
-                        | JobActSpec::Resume => words::state_line,
+                        | JobActSpec::Resume
+                        | JobActSpec::Retry => words::state_line,
                     },
                 };
                 return self.each(context, each).await;
@@ -296,6 +314,9 @@ impl Pick {
             reason,
         };
         let bulk: BulkView = context.client.post("/api/v1/bulk", &request).await?;
+        if bulk.finished && bulk.matched == 0 {
+            self.filter.matched_nothing(context).await?;
+        }
         context.output.one(&bulk, |bulk| {
             let more = if bulk.finished {
                 ""

@@ -29,16 +29,21 @@ use crate::http::wire::{
 };
 use crate::http::{self, Api, JoinPoint};
 use crate::logs::Logs;
+use crate::search::{self, Searches};
 use crate::specs::Specs;
 use crate::store::Sqlite;
 
 const TOKEN: &str = "the-api-token";
 
-/// No agent is connected: nothing has to be performed.
-struct NoAgents;
+/// No agent is connected: nothing has to be performed but searches.
+struct NoAgents(Searches);
 
 impl Outbox for NoAgents {
-    fn perform(&mut self, _: Effect) {}
+    fn perform(&mut self, effect: Effect) {
+        if let Effect::Search { operation, search } = effect {
+            self.0.search(operation, search);
+        }
+    }
 }
 
 /// A coordinator without agents, and the command pointed at it.
@@ -58,15 +63,22 @@ impl World {
         let store = Sqlite::open(&path("farm.db")).unwrap();
         let queries = Arc::new(store.reader());
         let (farm, lanes) = driver::lanes();
+        let (searches, to_search) = search::orders();
         let parts = Parts {
             settings: Settings::default(),
             store,
-            outbox: NoAgents,
+            outbox: NoAgents(searches),
             specs: Specs::new(queries.clone()),
             guard: Guard::open(&path("guard")).unwrap(),
         };
         let mut driver = driver::start(lanes, parts).unwrap();
         driver.ready().await;
+        let searching = search::run(
+            to_search,
+            queries.clone(),
+            farm.clone(),
+            std::future::pending(),
+        );
         let api = Api {
             farm,
             queries,
@@ -83,6 +95,7 @@ impl World {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = tcp.local_addr().unwrap().port();
         let mut serving = JoinSet::new();
+        serving.spawn(async move { searching.await.unwrap() });
         serving.spawn(async move {
             http::serve(api, unix, tcp, std::future::pending())
                 .await

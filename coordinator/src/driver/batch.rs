@@ -30,6 +30,7 @@ impl Batch {
                 | Effect::Dismiss { .. }
                 | Effect::Expect { .. }
                 | Effect::Look(_)
+                | Effect::Search { .. }
                 | Effect::Prune) => self.effects.push(effect),
             }
         }

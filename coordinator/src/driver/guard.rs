@@ -202,6 +202,7 @@ impl Note {
             | Event::Closed { .. }
             | Event::Parked { .. }
             | Event::Aged(_)
+            | Event::Found { .. }
             | Event::Wake => None,
         }
     }

@@ -412,6 +412,7 @@ impl<O: Outbox> Driver<O> {
                 | Effect::Dismiss { .. }
                 | Effect::Expect { .. }
                 | Effect::Look(_)
+                | Effect::Search { .. }
                 | Effect::Prune) => self.outbox.perform(effect),
             }
         }

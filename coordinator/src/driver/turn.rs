@@ -42,6 +42,7 @@ impl Peers {
             | Event::Collected { .. }
             | Event::Progress { .. }
             | Event::Aged(_)
+            | Event::Found { .. }
             | Event::Wake => {}
         }
     }

@@ -3,9 +3,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use farmbell_farm::effect::Reply;
-use farmbell_farm::event::{Command, Filter, JobAct, PackageKey};
+use farmbell_farm::effect::{Reply, Search};
+use farmbell_farm::event::{Command, Ending, Filter, JobAct, PackageKey};
 use farmbell_protocol::bounded::Text;
+use farmbell_protocol::outcome::FailureKind;
 
 use super::caller::{Caller, Operator};
 use super::extract::{Addressed, Said, named};
@@ -23,14 +24,18 @@ pub(super) async fn one(
     Said(request): Said<JobActRequest>,
 ) -> Result<Json<JobView>> {
     let caller = Caller::Operator(by.clone());
-    let job = lookup::job(&api, &caller, &id).await?.id;
-    let command = Command::Job {
-        job,
-        act: act(request.act),
-        why: Text::cut(request.reason),
+    let job = lookup::job(&api, &caller, &id).await?;
+    let id = job.id;
+    let why = Text::cut(request.reason);
+    let command = match act(request.act) {
+        Some(act) => Command::Job { job: id, act, why },
+        None => Command::Retry {
+            job: Box::new(job),
+            why,
+        },
     };
     let reply = api.ask(by, command).await?;
-    jobs::after(&api, job, reply).await
+    jobs::after(&api, id, reply).await
 }
 
 pub(super) async fn bulk(
@@ -41,13 +46,18 @@ pub(super) async fn bulk(
     if request.filter == FilterSpec::default() {
         return Err(invalid(
             "the filter names nothing, so that every job of the farm would be meant",
-            "Add an owner, submission, architecture or name, or \"waiting\": true for all that wait.",
+            "Add an owner, submission, architecture, name or verdict, or \"waiting\": true for all that wait.",
         ));
     }
-    let command = Command::Bulk {
-        filter: filter(&request.filter)?,
-        act: act(request.act),
-        why: Text::cut(request.reason),
+    let filter = filter(&request.filter)?;
+    let why = Text::cut(request.reason);
+    let command = match act(request.act) {
+        Some(act) => Command::Bulk { filter, act, why },
+        None => {
+            let search = Search::first(filter.clone());
+            let found = api.read(move |queries| queries.search(&search)).await?;
+            Command::RetryAll { filter, found, why }
+        }
     };
     let reply = api.ask(by, command).await?;
     let Reply::Bulk {
@@ -109,14 +119,16 @@ pub(super) async fn provide(
     Ok(Json(request))
 }
 
-const fn act(act: JobActSpec) -> JobAct {
-    match act {
+/// None: a retry, for which the farm has to be brought what is finished.
+const fn act(act: JobActSpec) -> Option<JobAct> {
+    Some(match act {
         JobActSpec::Cancel => JobAct::Cancel,
         JobActSpec::Supersede => JobAct::Supersede,
         JobActSpec::Suspend => JobAct::Suspend,
         JobActSpec::Resume => JobAct::Resume,
         JobActSpec::SetPriority(priority) => JobAct::SetPriority(priority),
-    }
+        JobActSpec::Retry => return None,
+    })
 }
 
 fn filter(spec: &FilterSpec) -> Result<Filter> {
@@ -129,10 +141,31 @@ fn filter(spec: &FilterSpec) -> Result<Filter> {
             .transpose()?,
         architecture: name("architecture", spec.architecture.as_deref())?,
         name: name("name", spec.name.as_deref())?,
-        begins: None,
-        verdict: None,
+        begins: name("name", spec.begins.as_deref())?,
+        verdict: spec.verdict.as_deref().map(ending).transpose()?,
         waiting: spec.waiting,
     })
+}
+
+fn ending(word: &str) -> Result<Ending> {
+    let kinds = [FailureKind::DependencyWait, FailureKind::ChrootProblem];
+    match word {
+        "succeeded" => Ok(Ending::Succeeded),
+        "failed" => Ok(Ending::Failed),
+        "cancelled" => Ok(Ending::Cancelled),
+        "superseded" => Ok(Ending::Superseded),
+        "infrastructure" => Ok(Ending::Infrastructure),
+        other => {
+            let kind = kinds.into_iter().find(|kind| kind.as_str() == other);
+            kind.map(Ending::FailedAs).ok_or_else(|| {
+                invalid(
+                    format!("'{other}' is no verdict of a job"),
+                    "It is succeeded, failed, cancelled, superseded, infrastructure; or of the \
+                     failed: dependency_wait, chroot_problem.",
+                )
+            })
+        }
+    }
 }
 
 fn name<const MAX: usize>(field: &str, text: Option<&str>) -> Result<Option<Text<MAX>>> {

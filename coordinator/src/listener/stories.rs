@@ -36,6 +36,7 @@ use crate::bulk::{Counters, Delivered};
 use crate::driver::{self, FarmHandle, Guard, Parts};
 use crate::logs::Logs;
 use crate::retire;
+use crate::search;
 use crate::specs::Specs;
 use crate::store::Sqlite;
 use crate::tokens::Secret;
@@ -79,7 +80,7 @@ impl World {
         let parts = Parts {
             settings: Settings::default(),
             store,
-            outbox: doors.outbox(logs.clone(), retire::orders().0),
+            outbox: doors.outbox(logs.clone(), retire::orders().0, search::orders().0),
             specs: specs.clone(),
             guard: Guard::open(&path("guard")).unwrap(),
         };

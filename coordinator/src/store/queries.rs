@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use farmbell_farm::effect::Look;
-use farmbell_farm::event::Aged;
+use farmbell_farm::effect::{Look, Search};
+use farmbell_farm::event::{Aged, Found};
 use farmbell_farm::record::{AttemptRecord, JobRecord, LedgerEntry, SubmissionRecord};
 use farmbell_protocol::bounded::Name;
 use farmbell_protocol::digest::Digest;
@@ -74,6 +74,9 @@ pub trait Queries: Send + Sync {
 
     /// What has grown old, as much as one step takes.
     fn aged(&self, look: &Look) -> Result<Aged, QueryError>;
+
+    /// Finished jobs that a bulk operation means, as much as one step takes.
+    fn search(&self, search: &Search) -> Result<Found, QueryError>;
 
     /// The files that records speak of. Reads all of the history.
     fn mentions(&self) -> Result<Mentions, QueryError>;

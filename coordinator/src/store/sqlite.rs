@@ -8,6 +8,7 @@ mod live;
 mod load;
 mod newest;
 mod reader;
+mod search;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -95,6 +95,7 @@ fn change(effect: Effect) -> Option<Change> {
         | Effect::Dismiss { .. }
         | Effect::Expect { .. }
         | Effect::Look(_)
+        | Effect::Search { .. }
         | Effect::Prune => None,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use farmbell_farm::Farm;
-use farmbell_farm::effect::Effect;
+use farmbell_farm::effect::{Effect, Search};
 use farmbell_farm::event::{ConnId, Event};
 use farmbell_farm::record::Change;
 use farmbell_protocol::agent_to_coordinator::AgentFrame;
@@ -202,6 +202,7 @@ impl World {
                 | Effect::Dismiss { .. }
                 | Effect::Expect { .. }
                 | Effect::Look(_)
+                | Effect::Search { .. }
                 | Effect::Prune => rest.push(effect),
             }
         }
@@ -350,9 +351,25 @@ impl World {
                 self.coordinator.bulk.expect(attempt, sealed.manifest);
                 self.tell_collected(attempt)
             }
+            Effect::Search { operation, search } => {
+                self.search(operation, &search);
+                Ok(())
+            }
             // History is what the checker judges by: nobody answers.
             Effect::Look(_) | Effect::Prune => Ok(()),
         }
+    }
+
+    /// A read of the store now and then fails.
+    fn search(&mut self, operation: u64, search: &Search) {
+        if self.trouble() && self.rng.per_mille(100) {
+            return;
+        }
+        let found = self.coordinator.store.search(search);
+        let event = Box::new(Event::Found { operation, found });
+        // Less than a start takes: what one process asked, no other hears.
+        let pause = self.rng.millis(0, 40);
+        self.after(pause, Happening::Request(event));
     }
 
     fn send_order(&mut self, conn: ConnId, frame: CoordinatorFrame) -> Result<(), Broken> {

@@ -1,7 +1,8 @@
 //! Operators and impatient users: every command that there is, wise or not, at
 //! random while trouble lasts; and the round that puts everything right after.
 
-use farmbell_farm::event::{AgentAct, BuilderAct, Command, Filter, JobAct};
+use farmbell_farm::effect::Search;
+use farmbell_farm::event::{AgentAct, BuilderAct, Command, Ending, Filter, JobAct};
 use farmbell_farm::record::{
     AgentStanding, AttemptRecord, BuilderRecord, Envelope, JobRecord, JobState, OperatorMode,
     ResetRule, ResetWhen, Stage,
@@ -147,13 +148,30 @@ impl World {
         let few = filter.submission.is_some() || filter.name.is_some();
         let act = match self.rng.below(4) {
             0 if few => JobAct::Cancel,
-            0 | 1 => JobAct::SetPriority(50),
+            0 => return self.retry_all(filter.owner),
+            1 => JobAct::SetPriority(50),
             2 => JobAct::Suspend,
             _ => JobAct::Resume,
         };
         self.strike_all(Fault::Bulk);
         let why = why("all of these");
         self.once(Command::Bulk { filter, act, why });
+    }
+
+    /// Cancelled in haste.
+    fn retry_all(&mut self, owner: Option<Name>) {
+        let filter = Filter {
+            owner,
+            verdict: Some(Ending::Cancelled),
+            ..Filter::default()
+        };
+        let found = self
+            .coordinator
+            .store
+            .search(&Search::first(filter.clone()));
+        self.strike_all(Fault::Bulk);
+        let why = why("they are wanted after all");
+        self.once(Command::RetryAll { filter, found, why });
     }
 
     fn brake(&mut self) {

@@ -2,8 +2,11 @@
 //! and nothing else. Survives every crash of the process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
+use farmbell_farm::effect::Search;
+use farmbell_farm::event::Found;
 use farmbell_farm::record::{
     AgentRecord, AttemptRecord, BuilderRecord, BulkRecord, Change, DurationRecord, JobRecord,
     JobState, LedgerEntry, Meta, PackageKey, PackageRecord, Snapshot, SubmissionRecord,
@@ -12,6 +15,9 @@ use farmbell_farm::record::{
 use farmbell_protocol::bounded::{Name, Text};
 use farmbell_protocol::id::{AgentId, AttemptId, BuilderId, JobId, Seq, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
+
+/// Jobs that one search finds.
+const SEARCH_STEP: usize = 3;
 
 #[derive(Debug, Default)]
 pub struct SimStore {
@@ -164,6 +170,21 @@ impl SimStore {
             builders: self.builders.values().cloned().collect(),
             agents: self.agents.values().cloned().collect(),
             tokens: self.tokens.values().cloned().collect(),
+        }
+    }
+
+    /// Fewer at a time than the farm would take, so that small worlds see
+    /// operations of many steps.
+    pub(super) fn search(&self, search: &Search) -> Found {
+        let place = (Bound::Excluded(search.after), Bound::Included(search.last));
+        let jobs = self.jobs.range(place).map(|(_, job)| job);
+        let meant = jobs.filter(|job| search.filter.means_finished(job));
+        let jobs: Vec<JobRecord> = meant.take(SEARCH_STEP).cloned().collect();
+        let last = jobs.last().map(|job| job.id);
+        Found {
+            after: search.after,
+            next: last.filter(|_| jobs.len() == SEARCH_STEP),
+            jobs,
         }
     }
 

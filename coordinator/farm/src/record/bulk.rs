@@ -15,7 +15,7 @@ pub struct BulkRecord {
     /// The number of the ledger entry that tells of its beginning.
     pub id: u64,
     pub filter: Filter,
-    pub act: JobAct,
+    pub act: BulkAct,
     pub by: Text<128>,
     pub why: Text<256>,
     /// Jobs up to here are done; those submitted after `last` are not meant.
@@ -53,6 +53,15 @@ pub enum Ending {
     Cancelled,
     Superseded,
     Infrastructure,
+}
+
+/// What is done to each job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BulkAct {
+    /// To those that the farm works on or will work on.
+    Each(JobAct),
+    /// A new generation of finished ones, which the store tells.
+    Retry,
 }
 
 /// What is done to a job.
@@ -145,7 +154,7 @@ impl From<FormerBulk> for BulkRecord {
                 verdict: None,
                 waiting: former.filter.waiting,
             },
-            act: former.act,
+            act: BulkAct::Each(former.act),
             by: former.by,
             why: former.why,
             cursor: former.cursor,

@@ -145,3 +145,33 @@ async fn lists_are_filtered_and_come_in_pages() {
     let refused = failure(world.types(&["jobs", "--state", "sleeping"]).await);
     assert_eq!(refused.exit, Exit::Usage);
 }
+
+/// What is left of the first step the farm finds in the store by itself.
+#[tokio::test]
+async fn more_jobs_than_a_step_takes_are_cancelled_and_retried() {
+    let world = World::start().await;
+    for part in 0..5 {
+        let jobs = (0..256).map(|number| job(&format!("job{part}-{number}")));
+        world.submit(jobs.collect()).await;
+    }
+    let client = &world.context.client;
+    let mut told = client.stream("/api/v1/events?follow=1").await.unwrap();
+    let mut seen = String::new();
+    for (line, end) in [
+        (
+            ["job", "cancel", "--state", "waiting"],
+            "1280 jobs cancelled",
+        ),
+        (["job", "retry", "--name", "job"], "1280 jobs retried"),
+        (["job", "retry", "--state", "failed"], "0 jobs retried"),
+    ] {
+        assert_eq!(world.types(&line).await, Ok(Exit::Ok));
+        while !seen.contains(end) {
+            let piece = told.piece().await.unwrap().unwrap();
+            seen.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+    assert!(world.jobs("state=cancelled").await.is_empty());
+    let wrong = failure(world.types(&["job", "retry", "--state", "waiting"]).await);
+    assert_eq!(wrong.cause, "'waiting' is no verdict of a job");
+}

@@ -12,6 +12,8 @@ pub enum JobActSpec {
     Resume,
     /// The score, frozen from now on.
     SetPriority(i32),
+    /// A new generation of a finished job.
+    Retry,
 }
 
 /// The body of `POST jobs/ID/act`.
@@ -24,9 +26,9 @@ pub struct JobActRequest {
     pub reason: String,
 }
 
-/// The same to every job that matches all that is given: to those that are
-/// unfinished, and by `cancel` and `supersede` also to finished ones that wait
-/// for their dependencies, which are given up then.
+/// The same to every job that matches all that is given: finished ones are
+/// retried; everything else is done to those that are unfinished or wait for
+/// packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BulkRequest {
@@ -45,6 +47,12 @@ pub struct FilterSpec {
     pub architecture: Option<String>,
     /// The whole name.
     pub name: Option<String>,
+    /// The beginning of the name.
+    pub begins: Option<String>,
+    /// How finished jobs ended: `succeeded`, `failed`, `cancelled`,
+    /// `superseded`, `infrastructure`; or of the failed `dependency_wait`,
+    /// `chroot_problem`. Superseded ones are retried only if named so.
+    pub verdict: Option<String>,
     /// Only those that wait for a builder.
     pub waiting: bool,
 }

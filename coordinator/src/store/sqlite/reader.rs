@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use farmbell_farm::effect::Look;
-use farmbell_farm::event::Aged;
+use farmbell_farm::effect::{Look, Search};
+use farmbell_farm::event::{Aged, Found};
 use farmbell_farm::record::{AttemptRecord, JobRecord, LedgerEntry, Meta, SubmissionRecord};
 use farmbell_protocol::id::{AttemptId, IdPrefix, JobId, SubmissionId};
 use farmbell_protocol::spec::{JobSpec, Output};
@@ -247,6 +247,10 @@ impl Queries for SqliteReader {
 
     fn aged(&self, look: &Look) -> Result<Aged, QueryError> {
         self.find_aged(look)
+    }
+
+    fn search(&self, search: &Search) -> Result<Found, QueryError> {
+        self.find_finished(search)
     }
 
     fn mentions(&self) -> Result<Mentions, QueryError> {
