@@ -30,6 +30,10 @@ const DEPTH_MAX: usize = 32;
 /// From this many files on, one flush of the file system beats one each.
 const FLUSH_ALL_FROM: usize = 16;
 
+/// From here on the flush goes on beside the hashing. For less, a thread costs
+/// as much as it gains.
+const BESIDE_FROM_BYTES: u64 = 1 << 20;
+
 /// How much one attempt may deliver.
 #[derive(Clone, Copy, Debug)]
 pub struct SealLimits {
@@ -110,12 +114,35 @@ pub fn seal(
     } = walk;
     found.sort();
     demand_all(&patterns, &found)?;
-    let files = found
-        .into_iter()
-        .map(|name| seal_file(sealed, name))
-        .collect::<Result<Vec<_>, SealError>>()?;
-    flush(sealed, &files)?;
-    finish(files, bytes)
+    let paths: Vec<PathBuf> = found
+        .iter()
+        .map(|name| sealed.join(name.as_str()))
+        .collect();
+    for path in &paths {
+        detach(path).map_err(host(path))?;
+    }
+    let hash_all = || -> Result<Vec<_>, SealError> {
+        found
+            .into_iter()
+            .map(|name| seal_file(sealed, name))
+            .collect()
+    };
+    let (files, flushed) = if bytes < BESIDE_FROM_BYTES {
+        (hash_all(), flush(sealed, &paths))
+    } else {
+        // The disk writes what the processor hashes.
+        std::thread::scope(|scope| {
+            let flushing = scope.spawn(|| flush(sealed, &paths));
+            let files = hash_all();
+            let flushed = flushing.join();
+            (
+                files,
+                flushed.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
+        })
+    };
+    flushed?;
+    finish(files?, bytes)
 }
 
 /// Reads a sealed directory again, after a restart of the agent.
@@ -314,11 +341,8 @@ fn seal_file(sealed: &Path, name: FileName) -> Result<SealedFile, SealError> {
 
 /// Hashes a file that only this process can reach from now on.
 fn hash(path: &Path) -> io::Result<(ChunkList, bool)> {
-    let meta = fs::symlink_metadata(path)?;
-    if meta.nlink() > 1 {
-        unlink_from_others(path)?;
-    }
     let mut file = File::open(path)?;
+    let meta = file.metadata()?;
     let mut builder = ChunkListBuilder::new();
     let mut chunk = vec![0; usize::try_from(CHUNK_BYTES.min(meta.len().max(1))).unwrap_or(1)];
     loop {
@@ -347,7 +371,10 @@ fn fill(file: &mut File, chunk: &mut [u8]) -> io::Result<usize> {
 
 /// A hard link leaves the bytes within reach of another name: copied, so that
 /// this name has bytes of its own.
-fn unlink_from_others(path: &Path) -> io::Result<()> {
+fn detach(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.nlink() < 2 {
+        return Ok(());
+    }
     let mut copy = path.as_os_str().to_owned();
     copy.push(".sealing");
     let copy = PathBuf::from(copy);
@@ -355,17 +382,17 @@ fn unlink_from_others(path: &Path) -> io::Result<()> {
     fs::rename(copy, path)
 }
 
-fn flush(sealed: &Path, files: &[SealedFile]) -> Result<(), SealError> {
+fn flush(sealed: &Path, files: &[PathBuf]) -> Result<(), SealError> {
     if files.len() >= FLUSH_ALL_FROM {
         let root = File::open(sealed).map_err(host(sealed))?;
         return syncfs(&root).map_err(|errno| host(sealed)(errno.into()));
     }
     let directories = files
         .iter()
-        .flat_map(|file| file.path.ancestors().skip(1))
+        .flat_map(|path| path.ancestors().skip(1))
         .filter(|path| path.starts_with(sealed));
     let directories: BTreeSet<&Path> = directories.collect();
-    let all = files.iter().map(|file| file.path.as_path());
+    let all = files.iter().map(PathBuf::as_path);
     for path in all.chain(directories) {
         File::open(path)
             .and_then(|opened| opened.sync_all())
