@@ -104,8 +104,11 @@ fn a_wait_is_given_up_by_the_jobs_name_and_is_history_then() {
         let said = farm.cli().run(&["job", act, filter[0], filter[1]]);
         said.succeeds().stderr
     };
-    // Only what is unfinished can be suspended.
-    assert_eq!(act("suspend", ["--name", "lack"]), "no job matches\n");
+    // What waits for packages can be held back before they come.
+    assert_eq!(act("resume", ["--name", "lack"]), "no job matches\n");
+    for known in ["suspend", "resume"] {
+        assert_eq!(act(known, ["--name", "lack"]), "done with 1 of 1 jobs\n");
+    }
     assert_eq!(act("cancel", ["--name", "lack"]), "done with 1 of 1 jobs\n");
     assert_eq!(waits_for(&ended(&farm, &job)), None);
     assert_eq!(act("cancel", ["--name", "lack"]), "no job matches\n");

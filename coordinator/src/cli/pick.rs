@@ -16,6 +16,7 @@ use crate::http::wire::{
     BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec, JobDetail, JobList, JobView,
 };
 
+const NO_MATCH: &str = "no job matches";
 /// Jobs asked for at a time.
 const PAGE: u32 = 500;
 
@@ -76,9 +77,9 @@ pub(super) const MANY_HERE: &str =
 /// cancels by name is not refused by every finished job of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
-    Unfinished,
     /// Also those whose verdict stands while they wait for dependencies.
     UnfinishedOrDependent,
+    Suspended,
     Finished,
     Dependent,
 }
@@ -95,10 +96,11 @@ pub(super) struct Each<'a, B> {
 impl Whom {
     const fn of(act: JobActSpec) -> Self {
         match act {
-            JobActSpec::Cancel | JobActSpec::Supersede => Self::UnfinishedOrDependent,
-            JobActSpec::Suspend | JobActSpec::Resume | JobActSpec::SetPriority(_) => {
-                Self::Unfinished
-            }
+            JobActSpec::Cancel
+            | JobActSpec::Supersede
+            | JobActSpec::Suspend
+            | JobActSpec::SetPriority(_) => Self::UnfinishedOrDependent,
+            JobActSpec::Resume => Self::Suspended,
             JobActSpec::Retry => Self::Finished,
         }
     }
@@ -106,14 +108,14 @@ impl Whom {
     const fn has_dependents(self) -> bool {
         match self {
             Self::UnfinishedOrDependent | Self::Dependent => true,
-            Self::Unfinished | Self::Finished => false,
+            Self::Suspended | Self::Finished => false,
         }
     }
 
     /// As far as a list tells.
     fn may_have(self, job: &JobView) -> bool {
         match self {
-            Self::Unfinished => job.verdict.is_none(),
+            Self::Suspended => job.suspended,
             Self::UnfinishedOrDependent => job.verdict.is_none() || lacked_packages(job),
             Self::Finished => job.verdict.is_some(),
             Self::Dependent => lacked_packages(job),
@@ -314,8 +316,10 @@ impl Pick {
             reason,
         };
         let bulk: BulkView = context.client.post("/api/v1/bulk", &request).await?;
-        if bulk.finished && bulk.matched == 0 {
+        let nothing = bulk.finished && bulk.matched == 0;
+        if nothing {
             self.filter.matched_nothing(context).await?;
+            remark(NO_MATCH);
         }
         context.output.one(&bulk, |bulk| {
             let more = if bulk.finished {
@@ -323,8 +327,8 @@ impl Pick {
             } else {
                 " so far; the farm goes on, see farmbell events -f"
             };
-            if bulk.finished && bulk.matched == 0 {
-                return "no job matches".to_owned();
+            if nothing {
+                return String::new();
             }
             format!("{} jobs changed{more}", bulk.changed)
         })?;
@@ -353,7 +357,7 @@ impl Pick {
         let mut told = context.output.series();
         if ids.is_empty() {
             self.filter.matched_nothing(context).await?;
-            remark("no job matches");
+            remark(NO_MATCH);
             told.end()?;
             return Ok(Exit::Ok);
         }
