@@ -101,6 +101,11 @@ try {
   must(outerHTML.includes(`${MARK}&lt;script&gt;`), "the same page reads without JavaScript");
   must(/http-equiv="refresh"/.test(outerHTML), "and renews itself");
 } finally {
-  chromium.kill();
-  chromium.once("exit", () => rmSync(profile, { recursive: true, force: true, maxRetries: 5 }));
+  if (chromium.exitCode === null) {
+    // Asked to close it ends its helpers too; killed, they write to the profile still.
+    const gone = new Promise((resolve) => chromium.once("exit", resolve));
+    await ask(undefined, "Browser.close").catch(() => chromium.kill());
+    await gone;
+  }
+  rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
 }
