@@ -28,9 +28,9 @@ const AT_ONCE: usize = 16;
 #[derive(Args, Clone, Debug, Default)]
 #[group(skip)]
 pub(super) struct Filter {
-    /// waiting, assigned, running, collecting, finishing, done, or a verdict:
-    /// succeeded, failed, cancelled, superseded, infrastructure; or of the failed:
-    /// `dependency_wait`, `chroot_problem`
+    /// waiting, suspended, assigned, running, collecting, finishing, cancelling,
+    /// done, or a verdict: succeeded, failed, cancelled, superseded,
+    /// infrastructure; or of the failed: `dependency_wait`, `chroot_problem`
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(super) state: Option<String>,
     /// Jobs of this owner
@@ -137,8 +137,9 @@ impl Filter {
         self.pairs().iter().all(|(_, value)| value.is_none())
     }
 
-    /// The same filter for the farm, which knows unfinished jobs and whole
-    /// names only.
+    /// The same filter for the farm, as far as it can say it: of what is retried,
+    /// how it ended; of anything else, whether it waits, and no beginnings of
+    /// names.
     fn in_farm(&self, act: JobActSpec) -> Option<FilterSpec> {
         if act == JobActSpec::Retry {
             return Some(FilterSpec {
