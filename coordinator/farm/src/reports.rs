@@ -30,8 +30,8 @@ use crate::record::{AttemptEnd, AttemptRecord, Change, LedgerKind, SealedRecord,
 /// Gathering and hashing what a build left takes this many times as long at
 /// most as nothing may arrive on the way: at a card's 20 MB/s, 70 GB by default.
 const SEALING: u32 = 6;
-/// Progress is written down when it moved the deadline by this
-/// part of the whole; in between, memory is enough.
+/// Progress is written down when it moved the deadline by this part of the
+/// whole; in between, memory is enough.
 const PROGRESS_WRITE_PART: u32 = 4;
 
 impl Farm {
@@ -458,7 +458,10 @@ impl Farm {
             Stage::Assigned | Stage::Running => return,
         };
         let why = format!("{what} arrived for {} s", span.as_secs());
-        self.avoid(job, builder, true);
+        if loss == Loss::Certain {
+            // Nobody is struck, but the job goes elsewhere.
+            self.avoid(job, builder, true);
+        }
         self.lose(job, loss, &why);
         self.abandon(agent, attempt, &Reason::cut(&*why));
     }
