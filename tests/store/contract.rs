@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use farmbell_coordinator::store::{CommitError, Sqlite, Store, StoreError};
-use farmbell_farm::record::{BulkRecord, Change, JobRecord, Meta, Snapshot};
+use farmbell_farm::record::{BulkRecord, Change, JobRecord, JobState, Meta, Snapshot, Stage};
 use farmbell_protocol::id::{AgentId, BuilderId, JobId, SubmissionId};
 use farmbell_protocol::time::Time;
 use farmbell_tests::sim::SimStore;
@@ -100,6 +100,7 @@ each_store! {
     a_new_store_is_empty
     every_kind_of_record_comes_back_as_it_was
     the_newest_of_several_versions_counts
+    a_live_job_comes_back_with_all_that_changed_beside_its_attempt
     what_is_over_is_not_loaded
     what_was_removed_is_gone
     jobs_that_wait_and_packages_come_back_until_it_is_over
@@ -176,6 +177,63 @@ fn the_newest_of_several_versions_counts<F: Fixture>() {
     assert_eq!(snapshot.meta.unwrap().clock, Time(3));
     assert_eq!(jobs_of(store), [live(1)]);
     assert_eq!(snapshot.tokens, [token(1, 1)]);
+}
+
+fn a_live_job_comes_back_with_all_that_changed_beside_its_attempt<F: Fixture>() {
+    let mut fixture = F::make();
+    let at_stage = |priority, stage| {
+        let mut job = live(1);
+        job.priority = priority;
+        if let JobState::Live(attempt) = &mut job.state {
+            attempt.stage = stage;
+        }
+        job
+    };
+    let steps = [
+        waiting(1),
+        at_stage(1, Stage::Assigned),
+        at_stage(1, Stage::Running),
+        at_stage(2, Stage::Running),
+        at_stage(2, Stage::Collecting),
+        waiting(1),
+        at_stage(2, Stage::Assigned),
+        at_stage(2, Stage::Accepted),
+    ];
+    // Each step in the life that took the one before, and in a new one.
+    for crash in [false, true] {
+        let mut store = fixture.next_life();
+        for step in &steps {
+            if crash {
+                store = fixture.next_life();
+            }
+            store
+                .commit(&[Change::Job(Box::new(step.clone()))])
+                .unwrap();
+            assert_eq!(jobs_of(store).as_slice(), std::slice::from_ref(step));
+        }
+        store.commit(&[Change::Job(Box::new(done(1)))]).unwrap();
+        assert!(jobs_of(fixture.next_life()).is_empty());
+    }
+}
+
+/// A number of the history given out twice fails in the midst of a commit.
+#[test]
+fn what_a_failed_commit_wrote_of_a_live_job_is_not_taken_for_written() {
+    let mut fixture = OnDisk::make();
+    let store = fixture.next_life();
+    store
+        .commit(&[Change::Job(Box::new(live(1))), Change::Ledger(entry(1))])
+        .unwrap();
+    let mut risen = live(1);
+    risen.priority += 1;
+    let rise = [
+        Change::Job(Box::new(risen.clone())),
+        Change::Ledger(entry(1)),
+    ];
+    store.commit(&rise).unwrap_err();
+    assert_eq!(jobs_of(store), [live(1)]);
+    store.commit(&rise[..1]).unwrap();
+    assert_eq!(jobs_of(store), [risen]);
 }
 
 fn what_is_over_is_not_loaded<F: Fixture>() {

@@ -20,6 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 pub use audit::Audit;
 pub use reader::SqliteReader;
 
+use self::live::Live;
 use super::{CommitError, Store, StoreError, schema};
 use crate::failpoint::{self, Failpoint};
 
@@ -41,6 +42,8 @@ const STATEMENTS: usize = 32;
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
+    /// None after a commit that failed: to be read again.
+    live: Option<Live>,
     scratch: Vec<u8>,
 }
 
@@ -60,6 +63,7 @@ impl Sqlite {
         Ok(Self {
             connection,
             path: path.to_owned(),
+            live: None,
             scratch: Vec::with_capacity(4096),
         })
     }
@@ -74,11 +78,17 @@ impl Sqlite {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut live = match self.live.take() {
+            Some(live) => live,
+            None => Live::of(&transaction)?,
+        };
         for change in newest::of(changes) {
-            write::change(&transaction, change, &mut self.scratch)?;
+            write::change(&transaction, change, &mut live, &mut self.scratch)?;
         }
         failpoint::pass(Failpoint::CommitOpen);
-        transaction.commit()
+        transaction.commit()?;
+        self.live = Some(live);
+        Ok(())
     }
 }
 

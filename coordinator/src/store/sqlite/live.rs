@@ -19,45 +19,76 @@ use crate::store::record::{decode, encode};
 /// again it is not the live one's), and the attempt.
 pub(super) type LiveRow = (u16, Box<AttemptRecord>);
 
-/// Writes the attempt; says whether the row in `job` has to be written too.
-pub(super) fn write(
-    to: &Connection,
-    job: &JobRecord,
-    attempt: &AttemptRecord,
-    scratch: &mut Vec<u8>,
-) -> rusqlite::Result<bool> {
-    encode(&(job.attempt_number, attempt), scratch);
-    to.prepare_cached(
-        "INSERT INTO live (job, record) VALUES (?1, ?2)
-         ON CONFLICT (job) DO UPDATE SET record = ?2",
-    )?
-    .execute(params![bits(job.id.0), &*scratch])?;
-    to.prepare_cached("SELECT record FROM job WHERE id = ?1")?
-        .query_row(params![bits(job.id.0)], |row| {
-            Ok(!tells_the_rest(row.get_ref(0)?.as_blob()?, job))
+/// The rows in `live`, each with what is known of the job's row beside it: a
+/// report changes the attempt alone, and what was written a moment ago need
+/// not be read again to know that. Few, where jobs are many.
+///
+/// Of the open transaction: whoever rolls it back has to make a new one.
+#[derive(Debug)]
+pub(super) struct Live(BTreeMap<JobId, Option<Box<JobRecord>>>);
+
+impl Live {
+    pub(super) fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut statement = connection.prepare_cached("SELECT job FROM live")?;
+        let jobs = statement.query_map([], |row| row.get::<_, i64>(0))?;
+        let unknown = jobs.map(|job| Ok((JobId(job?.cast_unsigned()), None)));
+        unknown.collect::<rusqlite::Result<_>>().map(Self)
+    }
+
+    /// Writes the attempt; says whether the row in `job` has to be written too.
+    pub(super) fn write(
+        &mut self,
+        to: &Connection,
+        job: &JobRecord,
+        attempt: &AttemptRecord,
+        scratch: &mut Vec<u8>,
+    ) -> rusqlite::Result<bool> {
+        encode(&(job.attempt_number, attempt), scratch);
+        to.prepare_cached(
+            "INSERT INTO live (job, record) VALUES (?1, ?2)
+             ON CONFLICT (job) DO UPDATE SET record = ?2",
+        )?
+        .execute(params![bits(job.id.0), &*scratch])?;
+        let known = self.0.entry(job.id).or_default();
+        if known.is_none() {
+            *known = stored(to, job.id)?;
+        }
+        if known.as_mut().is_some_and(|row| tells_the_rest(row, job)) {
+            return Ok(false);
+        }
+        *known = Some(Box::new(job.clone()));
+        Ok(true)
+    }
+
+    /// The job has no live attempt any more.
+    pub(super) fn remove(&mut self, from: &Connection, job: JobId) -> rusqlite::Result<()> {
+        if self.0.remove(&job).is_some() {
+            from.prepare_cached("DELETE FROM live WHERE job = ?1")?
+                .execute(params![bits(job.0)])?;
+        }
+        Ok(())
+    }
+}
+
+/// A row that cannot be read is none: it is written anew.
+fn stored(from: &Connection, job: JobId) -> rusqlite::Result<Option<Box<JobRecord>>> {
+    from.prepare_cached("SELECT record FROM job WHERE id = ?1")?
+        .query_row(params![bits(job.0)], |row| {
+            Ok(decode("job", row.get_ref(0)?.as_blob()?).ok())
         })
         .optional()
-        .map(|differs| differs.unwrap_or(true))
+        .map(Option::flatten)
 }
 
-/// The job has no live attempt any more.
-pub(super) fn remove(from: &Connection, job: JobId) -> rusqlite::Result<()> {
-    from.prepare_cached("DELETE FROM live WHERE job = ?1")?
-        .execute(params![bits(job.0)])
-        .map(|_rows| ())
-}
-
-/// A row that cannot be read is written anew, like one that differs.
-fn tells_the_rest(stored: &[u8], job: &JobRecord) -> bool {
-    let Ok(mut stored) = decode::<JobRecord>("job", stored) else {
-        return false;
-    };
-    if matches!(stored.state, JobState::Done(_)) {
+/// Whether nothing but the attempt is news. The row of a finished job has to
+/// say that it is not.
+fn tells_the_rest(row: &mut JobRecord, job: &JobRecord) -> bool {
+    if matches!(row.state, JobState::Done(_)) {
         return false;
     }
-    stored.attempt_number = job.attempt_number;
-    stored.state = job.state.clone();
-    stored == *job
+    row.attempt_number = job.attempt_number;
+    row.state.clone_from(&job.state);
+    row == job
 }
 
 /// A job as it lies in the store, read as `job.record, live.record`.

@@ -7,7 +7,8 @@ use farmbell_protocol::id::{AttemptId, JobId, SubmissionId};
 use rusqlite::{Connection, Params, params};
 use serde::Serialize;
 
-use super::{bits, live};
+use super::bits;
+use super::live::Live;
 use crate::store::record::encode;
 
 /// [`JobState`] as the column `standing` has it.
@@ -27,12 +28,13 @@ const PACKAGE_FORGOTTEN: &str = "DELETE FROM package
 pub(super) fn change(
     to: &Connection,
     change: &Change,
+    live: &mut Live,
     scratch: &mut Vec<u8>,
 ) -> rusqlite::Result<()> {
     match change {
         Change::Meta(meta) => only(to, meta, scratch),
         Change::Submission(submission) => write_submission(to, submission, scratch),
-        Change::Job(job) => write_job(to, job, scratch),
+        Change::Job(job) => write_job(to, job, live, scratch),
         Change::Spec { job, spec } => {
             encode(&**spec, scratch);
             let sql = "INSERT INTO spec (job, record) VALUES (?1, ?2)
@@ -132,14 +134,19 @@ pub(super) const fn standing(state: &JobState) -> u8 {
     }
 }
 
-fn write_job(to: &Connection, job: &JobRecord, scratch: &mut Vec<u8>) -> rusqlite::Result<()> {
+fn write_job(
+    to: &Connection,
+    job: &JobRecord,
+    live: &mut Live,
+    scratch: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
     match &job.state {
         JobState::Live(attempt) => {
-            if !live::write(to, job, attempt, scratch)? {
+            if !live.write(to, job, attempt, scratch)? {
                 return Ok(());
             }
         }
-        JobState::Waiting { .. } | JobState::Done(_) => live::remove(to, job.id)?,
+        JobState::Waiting { .. } | JobState::Done(_) => live.remove(to, job.id)?,
     }
     encode(job, scratch);
     run(
