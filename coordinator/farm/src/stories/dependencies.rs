@@ -7,6 +7,7 @@ use farmbell_protocol::spec::{FileName, Output};
 use super::*;
 use crate::effect::{Explanation, Hold, RefusedCode};
 use crate::event::{Filter, JobAct, PackageKey};
+use crate::record::PackageRecord;
 
 fn missing(text: &str) -> Outcome {
     Outcome::Failed {
@@ -64,13 +65,17 @@ fn builds(world: &mut World, number: u8, job: JobSpec, outcome: Outcome, files: 
     stores(world, attempt, files);
 }
 
-fn provide(world: &mut World, name: &str, version: &str, suite: &str) {
-    let package = PackageKey {
+fn package_key(name: &str, suite: &str) -> PackageKey {
+    PackageKey {
         name: Text::new(name).unwrap(),
         architecture: super::name("amd64"),
         suite: super::name(suite),
         owner: None,
-    };
+    }
+}
+
+fn provide(world: &mut World, name: &str, version: &str, suite: &str) {
+    let package = package_key(name, suite);
     let version = Text::new(version).unwrap();
     world.ask(Command::Provide { package, version }).unwrap();
 }
@@ -157,6 +162,31 @@ fn a_woken_job_starts_in_the_step_of_the_event() {
     world.now = world.now + Duration::from_secs(1);
     provide(&mut world, "baz", "1", "sid");
     assert_eq!(world.offered(&host).job, job);
+}
+
+/// More jobs than a step wakes, all of them met by what the store holds.
+#[test]
+fn however_many_a_package_wakes_all_of_them_run_again_without_another_event() {
+    const JOBS: u64 = 1_500;
+    let (mut world, job) = asleep("baz");
+    let (mut snapshot, jobs) = world.store.snapshot();
+    let waits = snapshot.dependents.pop().unwrap();
+    snapshot.dependents = (0..JOBS)
+        .map(|more| JobRecord {
+            id: JobId(job.0 + more),
+            ..waits.clone()
+        })
+        .collect();
+    snapshot.meta.as_mut().unwrap().job_floor = job.0 + JOBS;
+    snapshot.packages.push(PackageRecord {
+        key: package_key("baz", "sid"),
+        version: Text::new("1").unwrap(),
+        at: world.now,
+    });
+    world.restart_from((snapshot, jobs));
+    world.pass(Duration::ZERO);
+    let woken = (0..JOBS).filter(|more| world.waits(JobId(job.0 + more)));
+    assert_eq!(woken.count(), usize::try_from(JOBS).unwrap());
 }
 
 #[test]

@@ -113,6 +113,22 @@ fn a_hello_that_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn an_agent_may_have_as_many_builders_as_the_farm_allows() {
+    let mut settings = Settings::default();
+    settings.limits.builders_per_agent = 2;
+    let mut world = World::with(settings);
+    let mut host = world.host(1);
+    for (index, allowed) in [(1, true), (2, false), (3, false)] {
+        host.builders.push(HelloBuilder {
+            index: BuilderIndex(index),
+            ..builder(&format!("more-{index}"))
+        });
+        let refused = (!allowed).then_some(CloseCode::BadHello);
+        assert_eq!(world.hello(&mut host), refused, "{} builders", index + 1);
+    }
+}
+
+#[test]
 fn a_builders_name_belongs_to_one_agent() {
     let mut world = World::new();
     world.ready(1);
