@@ -11,7 +11,7 @@ mod attention;
 
 use askama::Template;
 
-use crate::http::wire::{BuilderView, JobView, OverviewView, Stamp, VerdictView};
+use crate::http::wire::{BuilderView, JobView, OverviewView, SetBrake, Stamp, VerdictView};
 use crate::inert;
 use attention::{Trouble, troubles};
 
@@ -190,7 +190,12 @@ impl Scene {
             .overview
             .waiting
             .saturating_sub(held + rows.len() as u64);
-        Queue { rows, more, held }
+        Queue {
+            rows,
+            more,
+            held,
+            brakes: &self.overview.brakes,
+        }
     }
 
     fn verdict_rows(&self) -> Vec<VerdictRow<'_>> {
@@ -335,6 +340,7 @@ struct Queue<'a> {
     rows: Vec<QueueRow<'a>>,
     more: u64,
     held: u64,
+    brakes: &'a [SetBrake],
 }
 
 struct QueueRow<'a> {
@@ -436,6 +442,7 @@ mod tests {
             queue: Vec::new(),
             waiting: 0,
             held: 0,
+            brakes: Vec::new(),
             oldest_waiting_ms: 0,
             running: Vec::new(),
         }
@@ -515,6 +522,15 @@ mod tests {
             "{told}"
         );
         assert!(!told.contains("more.") && !told.contains("Nothing waits."));
+        assert!(!told.contains("do not start"), "{told}");
+        scene.overview.brakes = vec![SetBrake {
+            architecture: Some("riscv64".to_owned()),
+            least: 50,
+        }];
+        let told = queue(&scene);
+        let brake = "<p>A brake is set: on riscv64, jobs below 50 do not start. To lift it: \
+                     <code>farmbell brake --lift --arch riscv64</code></p>";
+        assert!(told.contains(brake), "{told}");
         scene.overview.queue = vec![job("hello", false)];
         scene.overview.waiting = 9;
         let told = queue(&scene);

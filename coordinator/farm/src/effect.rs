@@ -13,7 +13,9 @@ use farmbell_protocol::time::Wall;
 use farmbell_protocol::version::CloseCode;
 
 use crate::event::{ConnId, RequestId};
-use crate::record::{AgentRecord, BuilderRecord, Change, Filter, JobRecord, TokenRecord};
+use crate::record::{
+    AgentRecord, BrakeRecord, BuilderRecord, Change, Filter, JobRecord, TokenRecord,
+};
 
 /// What has to be done.
 #[derive(Clone, Debug)]
@@ -252,6 +254,7 @@ pub struct Overview {
     pub waiting: u64,
     /// Of these, what is suspended or below the brake.
     pub held: u64,
+    pub brakes: Vec<BrakeRecord>,
     /// Finished jobs that run again once their dependencies are there.
     pub dependents: u64,
     pub running: Vec<JobRecord>,

@@ -39,6 +39,7 @@ impl Farm {
                 .collect(),
             waiting,
             held: waiting.saturating_sub(self.queue.waiting()),
+            brakes: self.meta.brakes.to_vec(),
             dependents: number(self.dependencies.len()),
             running,
             oldest_waiting_ms: self.oldest_waiting_ms(),

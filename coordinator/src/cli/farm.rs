@@ -7,7 +7,7 @@ use super::Context;
 use super::exit::{Exit, Result};
 use super::output::{span, table};
 use crate::http::wire::{
-    Act, BrakeRequest, BrakeView, OverviewView, PackageRequest, QueueView, Stamp,
+    Act, BrakeRequest, BrakeView, OverviewView, PackageRequest, QueueView, SetBrake, Stamp,
 };
 
 #[derive(Args, Debug)]
@@ -137,6 +137,10 @@ fn text(queue: &QueueView) -> String {
             "{held} held back (suspended or below the brake): farmbell jobs --state waiting"
         )),
     }
+    lines.extend(queue.brakes.iter().map(|brake| {
+        let (words, lift) = (brake.words(), brake.lift());
+        format!("brake: {words}; to lift it: {lift}")
+    }));
     match queue.dependents {
         0 => {}
         some => lines.push(format!(
@@ -186,13 +190,20 @@ pub(super) async fn brake(context: &Context, args: BrakeArgs) -> Result<Exit> {
 
 fn brake_words(set: &BrakeView) -> String {
     let higher = set.effective.filter(|_| set.effective != set.least);
+    let starts = |least| {
+        let architecture = set.architecture.clone();
+        SetBrake {
+            architecture,
+            least,
+        }
+        .words()
+    };
     match (&set.architecture, set.least, higher) {
         (Some(of), Some(least), Some(higher)) => format!(
             "on {of}, jobs below {higher} do not start: the brake on every architecture is \
              higher than {least}"
         ),
-        (Some(of), Some(least), None) => format!("on {of}, jobs below {least} do not start"),
-        (None, Some(least), _) => format!("on every architecture, jobs below {least} do not start"),
+        (Some(_), Some(least), None) | (None, Some(least), _) => starts(least),
         (Some(of), None, Some(higher)) => format!(
             "the brake on {of} is lifted; that on every architecture is not: jobs below \
              {higher} do not start"
@@ -222,6 +233,7 @@ mod tests {
             text(&QueueView {
                 waiting,
                 held,
+                brakes: Vec::new(),
                 oldest_waiting_ms: 0,
                 dependents,
                 jobs: Vec::new(),
@@ -233,6 +245,28 @@ mod tests {
         assert_eq!(told(0, 0, 1), format!("nothing waits\n{after}"));
         assert_eq!(told(2, 2, 0), held);
         assert_eq!(told(5, 2, 1), format!("… and 3 more\n{held}\n{after}"));
+    }
+
+    #[test]
+    fn the_brakes_that_are_set_stand_below_the_queue() {
+        let of = |architecture: Option<&str>, least| SetBrake {
+            architecture: architecture.map(str::to_owned),
+            least,
+        };
+        let told = text(&QueueView {
+            waiting: 0,
+            held: 0,
+            brakes: vec![of(None, 0), of(Some("riscv64"), 50)],
+            oldest_waiting_ms: 0,
+            dependents: 0,
+            jobs: Vec::new(),
+        });
+        assert_eq!(
+            told,
+            "nothing waits\n\
+             brake: on every architecture, jobs below 0 do not start; to lift it: farmbell brake --lift\n\
+             brake: on riscv64, jobs below 50 do not start; to lift it: farmbell brake --lift --arch riscv64"
+        );
     }
 
     #[test]

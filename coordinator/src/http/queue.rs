@@ -24,6 +24,7 @@ pub(super) async fn queue(State(api): State<Api>, caller: Caller) -> Result<Json
     Ok(Json(QueueView {
         waiting: overview.waiting,
         held: overview.held,
+        brakes: show::brakes(&overview),
         oldest_waiting_ms: overview.oldest_waiting_ms,
         dependents: overview.dependents,
         jobs: queued,

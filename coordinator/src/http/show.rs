@@ -13,7 +13,7 @@ use farmbell_protocol::bounded::{List, Text};
 use farmbell_protocol::outcome::{ExitStatus, Outcome, Usage, Verdict};
 use farmbell_protocol::spec::Output;
 
-pub(super) use builder::{agent, builder, builder_and_host, overview};
+pub(super) use builder::{agent, brakes, builder, builder_and_host, overview};
 
 use super::lookup::Ordinal;
 use super::wire::{

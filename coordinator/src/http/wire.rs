@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use act::{
     BrakeRequest, BrakeView, BulkRequest, BulkView, FilterSpec, JobActRequest, JobActSpec,
-    PackageRequest,
+    PackageRequest, SetBrake,
 };
 pub use builder::{
     Act, ActQuery, AgentView, BuilderView, EnvelopeView, Occupant, OverviewView, ResetView,

@@ -1,5 +1,6 @@
-//! The figures, as a table or as JSON; ends with 0 only if every judged one is
-//! at its mark. Owns the command line and the order, nothing that is measured.
+//! The figures, as a table or as JSON; ends with 0 only if each was measured and
+//! every judged one is at its mark. Owns the command line and the order, nothing
+//! that is measured.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -13,12 +14,12 @@ use farmbell_tests::harness::Binaries;
 /// Measure the farm on this machine, each figure beside its floor
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  \
-        bench                          every figure, about half an hour\n  \
+        bench                          every figure, a quarter of an hour\n  \
         bench start turnaround         some of them\n  \
         bench faults --short           a tenth of the runs: to see that it works\n  \
         bench memory --output json     for programs\n\n\
-        Ends with 0 only if every judged figure is at its mark. Daemons are built as the packages\n\
-        hold them; FARMBELL_TEST_BINARIES=DIR takes those in DIR instead.")]
+        Ends with 0 only if each was measured and every judged one is at its mark. Daemons are\n\
+        built as the packages hold them; FARMBELL_TEST_BINARIES=DIR takes those in DIR instead.")]
 struct Arguments {
     /// Which figures; all without a name
     what: Vec<String>,
@@ -91,13 +92,23 @@ fn place_of_farms() -> anyhow::Result<PathBuf> {
 )]
 fn round(plan: &Plan, arguments: &Arguments) -> anyhow::Result<bool> {
     let mut rows = Vec::new();
-    for (name, measure) in FIGURES {
-        if arguments.what.is_empty() || arguments.what.iter().any(|what| what == name) {
-            eprintln!("measuring {name}");
-            for row in measure(plan)? {
-                // A run that is cut off keeps what it had measured.
-                eprintln!("  {}", row.to_line());
-                rows.push(row);
+    let mut unmeasured = Vec::new();
+    let wanted =
+        |name: &&str| arguments.what.is_empty() || arguments.what.iter().any(|what| what == *name);
+    for (name, measure) in FIGURES.iter().filter(|(name, _)| wanted(name)) {
+        eprintln!("measuring {name}");
+        match measure(plan) {
+            // A run that is cut off keeps what it had measured.
+            Ok(measured) => {
+                for row in measured {
+                    eprintln!("  {}", row.to_line());
+                    rows.push(row);
+                }
+            }
+            // So does one that lacks a program for one of its figures.
+            Err(error) => {
+                eprintln!("  {error:#}");
+                unmeasured.push(*name);
             }
         }
     }
@@ -109,5 +120,11 @@ fn round(plan: &Plan, arguments: &Arguments) -> anyhow::Result<bool> {
         Format::Table => print!("{}", table.to_text()),
         Format::Json => println!("{}", serde_json::to_string_pretty(&table)?),
     }
-    Ok(table.all_held())
+    if !unmeasured.is_empty() {
+        eprintln!(
+            "not measured, for the reasons above: {}",
+            unmeasured.join(" ")
+        );
+    }
+    Ok(unmeasured.is_empty() && table.all_held())
 }

@@ -8,7 +8,9 @@ use farmbell_protocol::agent_to_coordinator::{Fact, Fitness, ResetScope, fact};
 
 use super::{envelope, strings};
 use crate::http::lookup::Ordinal;
-use crate::http::wire::{AgentView, BuilderView, Occupant, OverviewView, ResetView, Stamp};
+use crate::http::wire::{
+    AgentView, BuilderView, Occupant, OverviewView, ResetView, SetBrake, Stamp,
+};
 
 pub(in crate::http) fn overview(overview: &Overview, sees_private: bool) -> OverviewView {
     let jobs = |jobs: &[farmbell_farm::record::JobRecord]| {
@@ -24,9 +26,18 @@ pub(in crate::http) fn overview(overview: &Overview, sees_private: bool) -> Over
         queue: jobs(&overview.queue),
         waiting: overview.waiting,
         held: overview.held,
+        brakes: brakes(overview),
         oldest_waiting_ms: overview.oldest_waiting_ms,
         running: jobs(&overview.running),
     }
+}
+
+pub(in crate::http) fn brakes(overview: &Overview) -> Vec<SetBrake> {
+    let set = overview.brakes.iter().map(|brake| SetBrake {
+        architecture: brake.architecture.as_ref().map(ToString::to_string),
+        least: brake.least,
+    });
+    set.collect()
 }
 
 pub(in crate::http) fn builder(view: &FarmView) -> BuilderView {

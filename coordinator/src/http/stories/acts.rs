@@ -1,6 +1,7 @@
 //! Stories of acts that say less than they need.
 
 use super::*;
+use crate::http::wire::{OverviewView, QueueView};
 
 #[tokio::test]
 async fn a_bulk_operation_that_names_nothing_is_refused() {
@@ -60,7 +61,19 @@ async fn a_brake_is_lifted_by_null_and_never_by_leaving_it_out() {
         let explained: ExplainView = world.get(&path).await;
         explained.plan.unwrap().summary.contains("brake at 50")
     };
+    let shown = async || {
+        let queue: QueueView = world.get("/api/v1/queue").await;
+        let overview: OverviewView = world.get("/api/v1/overview").await;
+        assert_eq!(queue.brakes, overview.brakes);
+        queue
+            .brakes
+            .into_iter()
+            .map(|brake| brake.least)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shown().await, [0; 0]);
     let set = world.post("/api/v1/brake", json!({ "least": 50 })).await;
+    assert_eq!(shown().await, [50]);
     assert_eq!((set.status, braked().await), (StatusCode::OK, true));
     for body in [json!({}), json!({ "reason": "oops" })] {
         let answer = world.post("/api/v1/brake", body).await;
@@ -71,6 +84,7 @@ async fn a_brake_is_lifted_by_null_and_never_by_leaving_it_out() {
     let lift = json!({ "least": null });
     let lifted = world.post("/api/v1/brake", lift).await;
     assert_eq!((lifted.status, braked().await), (StatusCode::OK, false));
+    assert_eq!(shown().await, [0; 0]);
 }
 
 #[tokio::test]

@@ -102,6 +102,34 @@ fn nullable<'de, D: Deserializer<'de>>(field: D) -> Result<Option<i32>, D::Error
     Option::deserialize(field)
 }
 
+/// A brake that is set: jobs below a score do not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetBrake {
+    /// `null`: every architecture.
+    pub architecture: Option<String>,
+    pub least: i32,
+}
+
+impl SetBrake {
+    /// What it does.
+    pub(crate) fn words(&self) -> String {
+        let least = self.least;
+        match &self.architecture {
+            Some(of) => format!("on {of}, jobs below {least} do not start"),
+            None => format!("on every architecture, jobs below {least} do not start"),
+        }
+    }
+
+    /// What to type to end it.
+    pub(crate) fn lift(&self) -> String {
+        let of = self.architecture.as_ref();
+        of.map_or_else(
+            || "farmbell brake --lift".to_owned(),
+            |of| format!("farmbell brake --lift --arch {of}"),
+        )
+    }
+}
+
 /// What starts since a brake was set or lifted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrakeView {

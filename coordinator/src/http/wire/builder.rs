@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobView, Stamp};
+use super::{JobView, SetBrake, Stamp};
 
 /// Everything the builders page shows, from one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct OverviewView {
     /// Of these, what is suspended or below the brake.
     #[serde(default)]
     pub held: u64,
+    #[serde(default)]
+    pub brakes: Vec<SetBrake>,
     pub oldest_waiting_ms: u64,
     pub running: Vec<JobView>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Spec, Stamp};
+use super::{SetBrake, Spec, Stamp};
 
 /// A page of jobs, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +179,8 @@ pub struct QueueView {
     /// Of these, what is suspended or below the brake; never listed.
     #[serde(default)]
     pub held: u64,
+    #[serde(default)]
+    pub brakes: Vec<SetBrake>,
     pub oldest_waiting_ms: u64,
     /// Finished jobs that run again once their dependencies are there.
     #[serde(default)]
