@@ -38,20 +38,20 @@ impl Farm {
         superseded: bool,
     ) -> bool {
         let deadline = self.clock.now() + self.settings.cancel_after;
-        let wished = self.clock.wall();
+        let wish = CancelWish {
+            by: by.clone(),
+            why: why.clone(),
+            wished: self.clock.wall(),
+            superseded,
+            deadline,
+        };
         let Some(job) = self.jobs.get_mut(&job_id) else {
-            return self.give_up_wait(by, job_id, why);
+            return self.give_up_wait(job_id, wish);
         };
         if job.cancel().is_some() {
             return false;
         }
-        job.rare_mut().cancel = Some(CancelWish {
-            by: by.clone(),
-            why: why.clone(),
-            wished,
-            superseded,
-            deadline,
-        });
+        job.rare_mut().cancel = Some(wish);
         let live = job.live().map(|live| (live.id, live.agent, live.stage));
         self.step.touch_job(job_id);
         let about = About::job(job_id).by(by);

@@ -23,7 +23,9 @@ use farmbell_protocol::time::Time;
 use crate::effect::{Explanation, Hold, Refused, RefusedCode, Reply};
 use crate::farm::Farm;
 use crate::ledger::About;
-use crate::record::{Change, JobRecord, JobState, LedgerKind, PackageKey, PackageRecord};
+use crate::record::{
+    CancelWish, Change, JobRecord, JobState, LedgerKind, PackageKey, PackageRecord,
+};
 use crate::relation::{PackageFile, Relation};
 use crate::versions::is_version;
 
@@ -310,13 +312,20 @@ impl Farm {
         Some(job)
     }
 
-    /// A job that waits is not wanted any more: its verdict stands.
-    pub(crate) fn give_up_wait(&mut self, by: &Text<128>, id: JobId, why: &Text<256>) -> bool {
-        if self.forget_wait(id).is_none() {
+    /// A job that waits is not wanted any more: its verdict stands, and the
+    /// wish beside it.
+    pub(crate) fn give_up_wait(&mut self, id: JobId, wish: CancelWish) -> bool {
+        let Some(mut job) = self.forget_wait(id) else {
             return false;
-        }
-        let line = format!("it waits for its dependencies no more: {why}");
-        self.note(LedgerKind::JobCancelWished, About::job(id).by(by), line);
+        };
+        let line = format!("it waits for its dependencies no more: {}", wish.why);
+        self.note(
+            LedgerKind::JobCancelWished,
+            About::job(id).by(&wish.by),
+            line,
+        );
+        job.cancel = Some(wish);
+        self.step.changes.push(Change::Job(Box::new(job)));
         true
     }
 

@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use farmbell_protocol::bounded::Text;
 use farmbell_protocol::id::JobId;
-use farmbell_protocol::outcome::Verdict;
 use farmbell_protocol::time::Time;
 
 use crate::bulk::BULK_STEP;
 use crate::effect::{Effect, Refused, Reply, Search};
-use crate::event::Found;
+use crate::event::{Ending, Found};
 use crate::farm::Farm;
-use crate::record::{BulkAct, BulkRecord, Filter, JobRecord, JobState};
+use crate::record::{BulkAct, BulkRecord, Filter, JobRecord};
 use crate::submit::suspect;
 
 /// When a search that was not answered is asked for again: the store may have
@@ -116,11 +115,9 @@ impl Farm {
 }
 
 /// Something newer took the place of a superseded job: whoever wants it all
-/// the same says so.
+/// the same says so. One that waited for packages then has its verdict from
+/// before.
 fn may_run_again(job: &JobRecord, filter: &Filter) -> bool {
-    let superseded = match &job.state {
-        JobState::Done(done) => done.verdict == Verdict::Superseded,
-        JobState::Waiting { .. } | JobState::Live(_) => false,
-    };
-    !superseded || filter.verdict.is_some()
+    let superseded = job.cancel.as_ref().is_some_and(|wish| wish.superseded);
+    !superseded || filter.verdict == Some(Ending::Superseded)
 }

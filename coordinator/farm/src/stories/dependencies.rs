@@ -6,7 +6,7 @@ use farmbell_protocol::spec::{FileName, Output};
 
 use super::*;
 use crate::effect::{Explanation, Hold, RefusedCode};
-use crate::event::{Filter, JobAct, PackageKey};
+use crate::event::{Ending, Filter, JobAct, PackageKey};
 use crate::record::PackageRecord;
 
 fn missing(text: &str) -> Outcome {
@@ -414,6 +414,16 @@ fn a_superseded_job_is_not_woken() {
     world.now = world.now + Duration::from_secs(1);
     provide(&mut world, "baz", "1", "sid");
     assert!(world.verdict(job).is_some());
+    // Its verdict says that it lacked packages; that is not the whole of it.
+    let filter = Filter {
+        verdict: Some(Ending::FailedAs(FailureKind::DependencyWait)),
+        ..Filter::default()
+    };
+    assert_eq!(retries::retry_all(&mut world, filter), Ok((1, 0, true)));
+    let stored = Box::new(world.store.jobs[&job].clone());
+    let why = Text::default();
+    world.ask(Command::Retry { job: stored, why }).unwrap();
+    assert!(world.waits(job), "whoever means it by name gets it");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn answer_asked(world: &mut World) {
 }
 
 /// How many are meant and retried with the first step, and whether it is the last.
-fn retry_all(world: &mut World, filter: Filter) -> Result<(u64, u64, bool), Refused> {
+pub(super) fn retry_all(world: &mut World, filter: Filter) -> Result<(u64, u64, bool), Refused> {
     let found = find(world, &Search::first(filter.clone()));
     let why = Text::new("the power is back").unwrap();
     match world.ask(Command::RetryAll { filter, found, why })? {
