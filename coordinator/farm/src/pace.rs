@@ -88,7 +88,7 @@ impl Others {
         }
         let all = (self.well + self.failing).max(1);
         let chance = (0..streak).fold(1_000_000, |chance, _| chance * self.failing / all);
-        if self.well > 0 && chance <= NO_CHANCE {
+        if chance <= NO_CHANCE {
             Suspicion::Proved
         } else {
             Suspicion::None
